@@ -1,0 +1,1 @@
+"""What `main.py` is made of: settings, signature, event, value, store, log and the errors between them."""

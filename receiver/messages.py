@@ -1,0 +1,30 @@
+"""google-cloud-firestore's own protobuf messages, without the clients that come with them.
+
+Importing `google.cloud.firestore_v1` runs an `__init__` that loads every client, helper and transport, most of a cold
+start; the messages need none of them. So they are imported below a package that is there but has not run. Whoever
+imports the package itself later gets all of it, with these same messages.
+"""
+
+import importlib
+import importlib.util
+import sys
+from typing import Any
+
+_PACKAGE = "google.cloud.firestore_v1"
+
+
+def _import_messages() -> Any:
+    if _PACKAGE in sys.modules:
+        return importlib.import_module(f"{_PACKAGE}.types")
+    spec: Any = importlib.util.find_spec(_PACKAGE)
+    sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"{_PACKAGE}.types")
+    finally:
+        del sys.modules[_PACKAGE]
+
+
+_types = _import_messages()
+
+CommitRequest: Any = _types.CommitRequest.pb()
+REQUEST_TIME = _types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME

@@ -1,0 +1,97 @@
+"""The environment as one frozen value; whatever is wrong with it is refused at start."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+_MOST = 1_000_000  # as days: further on, expireAt would leave the years that a Timestamp has
+
+
+class SettingsError(ValueError):
+    """Raised if a setting is missing or wrong; the text names the variable, never its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator chose.
+
+    Attributes:
+        secrets: signature secrets as UTF-8 bytes, in the order in which they are tried.
+        leeway: tolerance on a token's `exp` and `iat`, in seconds.
+        project: Google Cloud project id; None leaves it to the credentials.
+        database: Firestore database id.
+        collection: collection of the events.
+        retention_days: days until `expireAt`; None keeps documents for ever.
+        log_level: least severity logged, as the numbers of `logging`.
+        emulator_host: `host:port` of a Firestore emulator, or None.
+    """
+
+    secrets: tuple[bytes, ...] = field(repr=False)
+    leeway: int
+    project: str | None
+    database: str
+    collection: str
+    retention_days: int | None
+    log_level: int
+    emulator_host: str | None
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read every setting once; a variable that is blank counts as unset.
+
+    Args:
+        environ: the process's environment.
+
+    Returns:
+        The settings, all valid.
+
+    Raises:
+        SettingsError: a variable is missing or has a wrong value.
+    """
+    if environ.get("K_SERVICE") and environ.get("FIRESTORE_EMULATOR_HOST"):
+        raise SettingsError("FIRESTORE_EMULATOR_HOST is for a developer's machine: unset it on Cloud Run")
+    days = _whole_number(environ, "RETENTION_DAYS", least=2, wanted="a whole number of days, two or more")
+    leeway = _whole_number(environ, "SIGNATURE_LEEWAY_SECONDS", least=0, wanted="a whole number of seconds")
+    level = _matching(environ, "LOG_LEVEL", "(?i:" + "|".join(_LEVELS) + ")", "one of " + ", ".join(_LEVELS))
+    return Settings(
+        secrets=_secrets(environ),
+        leeway=10 if leeway is None else leeway,
+        project=_matching(environ, "GOOGLE_CLOUD_PROJECT", r"[^\s/]+", "a project id"),
+        database=_matching(environ, "FIRESTORE_DATABASE", r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", "a database id")
+        or "(default)",
+        collection=_matching(
+            environ,
+            "EVENTS_COLLECTION",
+            r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f]{1,300}",
+            "a collection id without '/'",
+        )
+        or "events",
+        retention_days=days,
+        log_level=_LEVELS[(level or "INFO").upper()],
+        emulator_host=_matching(environ, "FIRESTORE_EMULATOR_HOST", r"[^\s/]+:\d{1,5}", "host:port, without http://"),
+    )
+
+
+def _secrets(environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    lines = (line.strip() for line in environ.get("DT_SIGNATURE_SECRET", "").splitlines())
+    secrets = tuple(line.encode("utf-8", "surrogateescape") for line in lines if line)
+    if not secrets:
+        raise SettingsError("DT_SIGNATURE_SECRET is missing: set the Data Connector's signature secret, one a line")
+    return secrets
+
+
+def _matching(environ: Mapping[str, str], name: str, pattern: str, wanted: str) -> str | None:
+    value = environ.get(name, "").strip()
+    if value and not re.fullmatch(pattern, value):
+        raise SettingsError(f"{name} must be {wanted}")
+    return value or None
+
+
+def _whole_number(environ: Mapping[str, str], name: str, *, least: int, wanted: str) -> int | None:
+    digits = _matching(environ, name, r"(?a:\d{1,18})", wanted)
+    if digits is None:
+        return None
+    if not least <= int(digits) <= _MOST:
+        raise SettingsError(f"{name} must be {wanted}")
+    return int(digits)

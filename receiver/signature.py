@@ -1,0 +1,83 @@
+"""Origin and integrity of a request: pure, of bytes, a token, the secrets and a clock."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Any
+
+import jwt
+
+from receiver.errors import Unverified
+
+_FAR_FUTURE = 1e12  # seconds since the epoch
+_CHECKSUMS = {"checksum": hashlib.sha1, "checksum_sha256": hashlib.sha256}
+
+# The times are checked below, against the clock that is given. DT Cloud names no audience, and one that it
+# might name some day is no business of this receiver's: the secret is the proof.
+_OPTIONS: dict[str, Any] = {
+    "verify_exp": False,
+    "verify_iat": False,
+    "verify_nbf": False,
+    "verify_aud": False,
+}
+
+
+def verify(body: bytes, token: str | None, *, secrets: Sequence[bytes], leeway: float, now: float) -> None:
+    """Return if `token` proves that `body` comes, unchanged, from a holder of one of the secrets.
+
+    The rules are those of DT's documentation of signed Data Connectors: a JWT by HS256 whose claims hold checksums of
+    the raw body. Each checksum claim that is there must match, and one must be there.
+
+    Args:
+        body: the raw body, as received.
+        token: the header `X-Dt-Signature`; None when the request has none.
+        secrets: the signature secrets, tried in this order.
+        leeway: tolerance on `exp` and `iat`, in seconds.
+        now: the time, in seconds since the epoch.
+
+    Raises:
+        Unverified: in every other case.
+    """
+    if not token:
+        raise Unverified("X-Dt-Signature is missing")
+    claims = _authentic_claims(token, secrets)
+    _check_times(claims, leeway, now)
+    _check_checksums(claims, body)
+
+
+def _authentic_claims(token: str, secrets: Sequence[bytes]) -> dict[str, Any]:
+    for secret in secrets:
+        try:
+            return jwt.decode(token, secret, algorithms=["HS256"], options=_OPTIONS)  # type: ignore[arg-type]
+        except jwt.InvalidSignatureError:
+            continue
+        except Exception as error:  # noqa: BLE001 - see below
+            # Before the signature is known to be good, all of the token is hostile: whatever it breaks, PyJWT's own
+            # errors or others (RecursionError, say), it is a token that proves nothing.
+            raise Unverified(f"the token is no valid JWT ({type(error).__name__})") from None
+    raise Unverified("the token is signed with none of the secrets")
+
+
+def _check_times(claims: dict[str, Any], leeway: float, now: float) -> None:
+    if _seconds(claims, "exp") <= now - leeway:
+        raise Unverified("the token has expired")
+    if any(_seconds(claims, claim) > now + leeway for claim in ("iat", "nbf") if claim in claims):
+        raise Unverified("the token is from the future")
+
+
+def _seconds(claims: dict[str, Any], claim: str) -> float:
+    value = claims.get(claim)
+    # Within the bound there is no NaN, no Infinity, and no integer that a float cannot be compared with.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FAR_FUTURE:
+        raise Unverified(f"the claim {claim} is missing or no time")
+    return value
+
+
+def _check_checksums(claims: dict[str, Any], body: bytes) -> None:
+    present = [name for name in _CHECKSUMS if name in claims]
+    if not present:
+        raise Unverified("the token holds no checksum")
+    for name in present:
+        claimed = str(claims[name]).encode("utf-8", "replace")
+        if not hmac.compare_digest(claimed, _CHECKSUMS[name](body).hexdigest().encode()):
+            raise Unverified(f"the claim {name} does not match the body")

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# From nothing to the whole system on this machine; ./run.sh --help says more.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=local/venv.sh
+source local/venv.sh
+ensure_venv
+exec .venv/bin/python -m local "$@"

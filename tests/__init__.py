@@ -1,0 +1,1 @@
+"""Proof of the contract: through the function as deployed, against a real Firestore."""

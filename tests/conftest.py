@@ -1,0 +1,154 @@
+"""The stores and the function, as the tests use them."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from functions_framework.aio import create_asgi_app
+from google.cloud import firestore
+from starlette.testclient import TestClient
+
+from local.emulator import StoreUnavailable, running_store
+from tests import signing
+from tests.proxy import Proxy
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def emulator_host() -> Iterator[str]:
+    """Return where the official emulator listens; required in CI, elsewhere what needs it skips."""
+    try:
+        with running_store("emulator") as store:
+            yield store.host
+    except StoreUnavailable as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no official emulator: {error}")
+
+
+@pytest.fixture(scope="session")
+def embedded_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return where the embedded stand-in listens."""
+    with running_store("embedded", file=tmp_path_factory.mktemp("embedded") / "firestore.sqlite3") as store:
+        yield store.host
+
+
+@pytest.fixture(scope="session", params=["emulator", "embedded"])
+def firestore_host(request: pytest.FixtureRequest) -> str:
+    """Return where a Firestore listens: each test runs on the official emulator and on the stand-in."""
+    host: str = request.getfixturevalue(f"{request.param}_host")
+    return host
+
+
+@pytest.fixture
+def project() -> str:
+    """Return a project of the test's own, so that it finds only what it stored."""
+    return f"demo-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def proxy(firestore_host: str) -> Iterator[Proxy]:
+    """Return a proxy before the Firestore, as yet without a fault."""
+    proxy = Proxy(firestore_host)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def environ(firestore_host: str, project: str) -> dict[str, str]:
+    """Return the function's settings."""
+    return {
+        "DT_SIGNATURE_SECRET": signing.SECRET,
+        "GOOGLE_CLOUD_PROJECT": project,
+        "FIRESTORE_EMULATOR_HOST": firestore_host,
+    }
+
+
+@pytest.fixture
+def database(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> firestore.Client:
+    """Return a reader of the test's database that shares nothing with the function."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", environ["FIRESTORE_EMULATOR_HOST"])
+    return firestore.Client(project=environ["GOOGLE_CLOUD_PROJECT"])
+
+
+class Endpoint:
+    """The function as deployed, in this process.
+
+    Attributes:
+        client: speaks HTTP with it.
+    """
+
+    def __init__(self, client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+        """Take the client and what reads the log."""
+        self.client = client
+        self._capsys = capsys
+
+    def deliver(self, body: bytes, token: str | None = None, **headers: str) -> httpx.Response:
+        """POST a body, with its true signature unless another one is given."""
+        headers = {"X-Dt-Signature": signing.sign(body) if token is None else token, **headers}
+        response: httpx.Response = self.client.post("/", content=body, headers=headers)
+        return response
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the log lines since the last call."""
+        return [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def start(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Endpoint]]:
+    """Return what starts the function with the test's settings and such changes as it names."""
+    clients: list[TestClient] = []
+
+    def start_endpoint(**changes: str) -> Endpoint:
+        for name, value in (environ | changes).items():
+            monkeypatch.setenv(name, value)
+        app = create_asgi_app(target="dataconnector_endpoint", source=str(ROOT / "main.py"))
+        clients.append(TestClient(app).__enter__())
+        return Endpoint(clients[-1], capsys)
+
+    yield start_endpoint
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def endpoint(start: Callable[..., Endpoint]) -> Endpoint:
+    """Return the function with the test's settings."""
+    return start()
+
+
+Documents = Callable[[], dict[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def stored(database: firestore.Client) -> Documents:
+    """Return what reads all events, by key."""
+    return lambda: {document.id: document.to_dict() or {} for document in database.collection("events").stream()}
+
+
+@pytest.fixture
+def quarantined(database: firestore.Client) -> Documents:
+    """Return what reads all of the quarantine, by key."""
+    return lambda: {doc.id: doc.to_dict() or {} for doc in database.collection("events_quarantine").stream()}
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., str]:
+    """Return what runs one of the project's scripts to its end, and returns its standard output."""
+
+    def run(script: str, *arguments: str) -> str:
+        finished = subprocess.run(
+            [str(ROOT / script), *arguments], capture_output=True, text=True, check=True, timeout=120
+        )
+        return finished.stdout
+
+    return run

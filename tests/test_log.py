@@ -1,0 +1,183 @@
+"""One line of JSON a request, with what the contract names and nothing that it forbids."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import signing
+from tests.conftest import Endpoint
+from tests.events import encode, envelope
+from tests.proxy import Proxy
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_stored_event_has_its_line(endpoint: Endpoint) -> None:
+    """A stored event is one INFO line with the event's names, its latency and its lag."""
+    body = envelope()
+
+    endpoint.deliver(encode(body))
+
+    (line,) = endpoint.log()
+    assert line.pop("latencyMs") > 0
+    assert line.pop("lagSeconds") > 0
+    assert line == {
+        "severity": "INFO",
+        "message": "stored",
+        "outcome": "stored",
+        "status": 200,
+        "eventId": body["event"]["eventId"],
+        "eventType": "temperature",
+        "targetName": body["event"]["targetName"],
+    }
+
+
+def test_each_outcome_has_its_severity(endpoint: Endpoint) -> None:
+    """INFO stored or already stored, WARNING 4xx, ERROR quarantined: each with outcome, status and reason."""
+    body = encode(envelope())
+
+    endpoint.deliver(body)
+    endpoint.deliver(body)
+    endpoint.deliver(body, "bad")
+    endpoint.deliver(b"poison")
+    endpoint.deliver(b"x" * 1024 * 1024 + b"x")
+    endpoint.client.get("/")
+
+    lines = endpoint.log()
+    assert [(line["severity"], line["outcome"], line["status"], "reason" in line) for line in lines] == [
+        ("INFO", "stored", 200, False),
+        ("INFO", "already_stored", 200, False),
+        ("WARNING", "unverified", 400, True),
+        ("ERROR", "quarantined", 400, True),
+        ("WARNING", "too_large", 413, True),
+        ("WARNING", "method", 405, True),
+    ]
+
+
+def test_unstorable_event_is_named(endpoint: Endpoint) -> None:
+    """The line of an event that goes to quarantine names the event, where it has a name."""
+    body = envelope(data={"x": [[1]]})
+
+    endpoint.deliver(encode(body))
+
+    assert endpoint.log()[0]["eventId"] == body["event"]["eventId"]
+
+
+def test_odd_values_stay_out(endpoint: Endpoint) -> None:
+    """What is no string or no time is left out of the line, and a long string is cut."""
+    body = envelope(eventType={"secret": 1}, targetName="t" * 10_000, timestamp="yesterday")
+
+    endpoint.deliver(encode(body))
+
+    (line,) = endpoint.log()
+    assert {"eventType", "lagSeconds"}.isdisjoint(line)
+    assert line["targetName"] == "t" * 1500
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-Cloud-Trace-Context": f"{TRACE}/1234;o=1"}, True),
+        ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, True),
+        ({"X-Cloud-Trace-Context": "hostile\r"}, False),
+        ({"traceparent": "00-xyz-1-01"}, False),
+        ({}, False),
+    ],
+)
+def test_line_is_tied_to_its_trace(
+    endpoint: Endpoint, project: str, headers: dict[str, str], *, expected: bool
+) -> None:
+    """The trace comes from either header, in the form that Cloud Logging reads; a hostile one is ignored."""
+    endpoint.deliver(encode(envelope()), **headers)
+
+    (line,) = endpoint.log()
+    wanted = f"projects/{project}/traces/{TRACE}" if expected else None
+    assert line.get("logging.googleapis.com/trace") == wanted
+
+
+def test_trace_without_a_known_project(start: Callable[..., Endpoint]) -> None:
+    """Where no project is set, the line has the bare trace id."""
+    endpoint = start(GOOGLE_CLOUD_PROJECT="")
+
+    endpoint.deliver(b"", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+
+    assert endpoint.log()[0]["logging.googleapis.com/trace"] == TRACE
+
+
+@pytest.mark.parametrize(
+    ("level", "outcomes"),
+    [
+        ("DEBUG", ["stored", "unverified", "quarantined"]),
+        ("INFO", ["stored", "unverified", "quarantined"]),
+        ("WARNING", ["unverified", "quarantined"]),
+        ("ERROR", ["quarantined"]),
+        ("CRITICAL", []),
+    ],
+)
+def test_level_is_a_setting(start: Callable[..., Endpoint], level: str, outcomes: list[str]) -> None:
+    """LOG_LEVEL is the least severity that is written."""
+    endpoint = start(LOG_LEVEL=level)
+
+    endpoint.deliver(encode(envelope()))
+    endpoint.deliver(b"", "bad")
+    endpoint.deliver(b"poison")
+
+    assert [line["outcome"] for line in endpoint.log()] == outcomes
+
+
+def test_nothing_secret_is_said(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither answer nor log repeats a body, a secret or a token."""
+    marked = encode(envelope(data={"marked-body": [["x"]]}))
+    token = signing.sign(marked)
+
+    answers = [
+        endpoint.deliver(marked).text,
+        endpoint.deliver(marked, token[:-3] + "AAA").text,
+        endpoint.deliver(b'{"marked-body'),
+        endpoint.deliver(encode(envelope(data={"__marked-body__": 1}))).text,
+    ]
+
+    said = str(answers) + "".join(capsys.readouterr())
+    for forbidden in ("marked-body", signing.SECRET, token, token.split(".")[1]):
+        assert forbidden not in said
+
+
+def test_unforeseen_failure_is_reported(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything unforeseen is answered 500 with a fixed text; the log has the traceback, less the exception's words."""
+    forbidden = "words of a body"
+
+    def broken(*_arguments: Any, **_more: Any) -> None:
+        raise RuntimeError(forbidden)
+
+    monkeypatch.setattr(sys.modules["main"], "parse_event", broken)
+
+    response = endpoint.deliver(encode(envelope()))
+
+    assert (response.status_code, response.text) == (500, "Something unforeseen happened, send again.")
+    (line,) = endpoint.log()
+    assert (line["severity"], line["outcome"], line["status"]) == ("ERROR", "failed", 500)
+    message = line["message"].splitlines()
+    assert message[0] == "Traceback (most recent call last):"
+    assert any(text.startswith('  File "') and "in broken" in text for text in message)
+    assert message[-1].startswith("RuntimeError")
+    assert forbidden not in str(line)
+
+
+def test_words_of_firestore_stay_out_of_the_answer(start: Callable[..., Endpoint], proxy: Proxy) -> None:
+    """The answer to a failing Firestore is a fixed text; the log has the status that Firestore gave."""
+    import grpc  # noqa: PLC0415
+
+    from tests.proxy import answer  # noqa: PLC0415
+
+    endpoint = start(FIRESTORE_EMULATOR_HOST=proxy.host)
+    proxy.faults.append(answer(grpc.StatusCode.PERMISSION_DENIED))
+
+    response = endpoint.deliver(encode(envelope()))
+
+    assert (response.status_code, response.text) == (503, "Firestore is unavailable, send again.")
+    (line,) = endpoint.log()
+    assert (line["severity"], line["outcome"], line["reason"]) == (
+        "ERROR", "unavailable", "Firestore answered PERMISSION_DENIED",
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""The function as real processes: killed, frozen out, several at once, and with clients that misbehave."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from google.cloud import firestore
+
+from local.emulator import running_store
+from local.processes import accepts, free_port, running
+from tests import signing
+from tests.events import encode, envelope
+
+UNSET = {name: value for name, value in os.environ.items() if name != "FIRESTORE_EMULATOR_HOST"}
+COMMAND = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--host=127.0.0.1"]
+
+
+class Function:
+    """A functions-framework process and its workers.
+
+    Attributes:
+        url: where it listens.
+    """
+
+    def __init__(self, environ: dict[str, str], log: Path) -> None:
+        """Start it on a free port."""
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}/"
+        self._environ = {**os.environ, "FUNCTION_USE_ASGI": "true", **environ, "PORT": str(self._port)}
+        self._log = log
+        self._life = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again), and return once it listens."""
+        part = running("function", COMMAND, log=self._log, environ=self._environ, ready=lambda: accepts(self._port))
+        self._part = self._life.enter_context(part)
+
+    def kill(self) -> None:
+        """End it and its workers with SIGKILL."""
+        os.killpg(self._part.process.pid, signal.SIGKILL)
+        self._life.close()
+
+    def outcomes(self) -> Counter[str]:
+        """Return how often each outcome is in the log."""
+        return Counter(line.split('"outcome": "')[1].split('"')[0] for line in self._log.read_text().splitlines())
+
+
+StartFunction = Callable[..., Function]
+
+
+@pytest.fixture
+def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]:
+    """Return what starts the function's process, with such changes to its settings as are named."""
+    started: list[Function] = []
+
+    def start(**changes: str) -> Function:
+        started.append(Function(environ | changes, tmp_path / "function.log"))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+async def post(client: httpx.AsyncClient, url: str, body: bytes) -> int:
+    """Deliver once, and return the status; 0 when there is no answer."""
+    try:
+        response = await client.post(url, content=body, headers={"X-Dt-Signature": signing.sign(body)})
+    except httpx.TransportError:
+        return 0
+    return response.status_code
+
+
+async def post_all(url: str, bodies: list[bytes]) -> list[int]:
+    """Deliver all at once."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+        return list(await asyncio.gather(*(post(client, url, body) for body in bodies)))
+
+
+def test_concurrent_duplicates_are_stored_once(
+    function: StartFunction, database: firestore.Client, stored: Callable[[], dict[str, Any]]
+) -> None:
+    """64 concurrent deliveries of one event, in two processes, are each acknowledged and stored by one of them."""
+    process = function(WORKERS="2")
+    body = encode(envelope())
+
+    statuses = asyncio.run(post_all(process.url, [body] * 64))
+
+    assert set(statuses) == {200}
+    assert process.outcomes() == {"stored": 1, "already_stored": 63}
+    assert len(stored()) == 1
+    (document,) = database.collection("events").stream()
+    assert document.create_time == document.update_time
+
+
+def test_killed_under_load_loses_nothing(function: StartFunction, stored: Callable[[], dict[str, Any]]) -> None:
+    """SIGKILL at any moment: with retries until a 2xx each event is stored, and none is acknowledged before."""
+    process = function()
+    bodies = {made["event"]["eventId"]: encode(made) for made in (envelope() for _ in range(250))}
+    acknowledged: set[str] = set()
+
+    async def deliver(client: httpx.AsyncClient, event_id: str) -> None:
+        while await post(client, process.url, bodies[event_id]) != 200:
+            await asyncio.sleep(0.2)
+        acknowledged.add(event_id)
+
+    async def kill(moment: int) -> set[str]:
+        while len(acknowledged) < moment:
+            await asyncio.sleep(0.005)
+        process.kill()
+        lost = acknowledged - stored().keys()
+        process.start()
+        return lost
+
+    async def kill_twice() -> list[set[str]]:
+        return [await kill(moment) for moment in (60, 150)]
+
+    async def run() -> list[set[str]]:
+        async with httpx.AsyncClient(timeout=10, limits=httpx.Limits(max_connections=40)) as client:
+            killing = asyncio.create_task(kill_twice())
+            await asyncio.gather(*(deliver(client, event_id) for event_id in bodies))
+            return await killing
+
+    lost = asyncio.run(run())
+
+    assert lost == [set(), set()]
+    assert stored().keys() == bodies.keys()
+
+
+@pytest.mark.parametrize("kind", ["emulator", "embedded"])
+def test_frozen_firestore_ends_in_503(kind: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """While Firestore is frozen 40 concurrent deliveries each get 503 within 10 s, and 200 once it goes on."""
+    request.getfixturevalue(f"{kind}_host")  # skips where this kind cannot be had
+    bodies = [encode(envelope()) for _ in range(40)]
+
+    with running_store(kind, file=tmp_path / "frozen.sqlite3", environ=UNSET) as store, ExitStack() as thaw:
+        assert store.part is not None
+        firestore_group = store.part.process.pid
+        environ = {"DT_SIGNATURE_SECRET": signing.SECRET, "FIRESTORE_EMULATOR_HOST": store.host}
+        process = Function(environ, tmp_path / "function.log")
+        thaw.callback(process.kill)
+        warm = asyncio.run(post_all(process.url, [encode(envelope())]))
+        os.killpg(firestore_group, signal.SIGSTOP)
+        thaw.callback(os.killpg, firestore_group, signal.SIGCONT)
+        began = time.monotonic()
+        frozen = asyncio.run(post_all(process.url, bodies))
+        took = time.monotonic() - began
+        os.killpg(firestore_group, signal.SIGCONT)
+        thawed = asyncio.run(post_all(process.url, bodies))
+
+    assert (warm, set(frozen), set(thawed)) == ([200], {503}, {200})
+    assert took < 10  # the contract's own bound
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_body_beyond_the_limit_is_cut_off(function: StartFunction, *, announced: bool) -> None:
+    """A body of 20 MiB, announced or chunked, is answered 413, and the connection's next request is served."""
+    process = function()
+    chunk = b"x" * 65536
+    body = chunk * 320 if announced else (chunk for _ in range(320))
+
+    with httpx.Client(timeout=30) as client:
+        refused = client.post(process.url, content=body)
+        event = encode(envelope())
+        taken = client.post(process.url, content=event, headers={"X-Dt-Signature": signing.sign(event)})
+
+    assert (refused.status_code, taken.status_code) == (413, 200)

@@ -1,0 +1,128 @@
+"""The environment is read once; what is wrong with it stops the start, in one line without the value."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from functions_framework.aio import create_asgi_app
+
+from receiver.settings import Settings, SettingsError, read_settings
+from tests.conftest import ROOT
+
+GOOD = {"DT_SIGNATURE_SECRET": "s3cret"}
+
+
+def test_defaults() -> None:
+    """With nothing but a secret, every other setting has the contract's default."""
+    settings = read_settings(GOOD)
+
+    assert settings == Settings(
+        secrets=(b"s3cret",),
+        leeway=10,
+        project=None,
+        database="(default)",
+        collection="events",
+        retention_days=None,
+        log_level=20,
+        emulator_host=None,
+    )
+
+
+def test_blank_is_unset() -> None:
+    """A variable that is there but blank has its default."""
+    names = [name for name, _value in WRONG if name != "DT_SIGNATURE_SECRET"]
+
+    assert read_settings(GOOD | dict.fromkeys(names, " ")) == read_settings(GOOD)
+
+
+def test_every_setting_is_read() -> None:
+    """Each variable of the contract reaches its setting."""
+    environ = {
+        "DT_SIGNATURE_SECRET": "\n new \r\n\n\told\n",
+        "SIGNATURE_LEEWAY_SECONDS": "0",
+        "GOOGLE_CLOUD_PROJECT": "my-project",
+        "FIRESTORE_DATABASE": "dt-events",
+        "EVENTS_COLLECTION": "Ereignisse",
+        "RETENTION_DAYS": "2",
+        "LOG_LEVEL": "warning",
+        "FIRESTORE_EMULATOR_HOST": "[::1]:8080",
+    }
+
+    settings = read_settings(environ)
+
+    assert settings == Settings((b"new", b"old"), 0, "my-project", "dt-events", "Ereignisse", 2, 30, "[::1]:8080")
+
+
+def test_secrets_do_not_show() -> None:
+    """The settings can be printed without a secret."""
+    assert "s3cret" not in repr(read_settings(GOOD))
+
+
+WRONG = [
+    ("DT_SIGNATURE_SECRET", " \n\t\n"),
+    ("SIGNATURE_LEEWAY_SECONDS", "-1"),
+    ("SIGNATURE_LEEWAY_SECONDS", "2.5"),
+    ("SIGNATURE_LEEWAY_SECONDS", "1_0"),
+    ("SIGNATURE_LEEWAY_SECONDS", "٣"),
+    ("FIRESTORE_DATABASE", "Upper"),
+    ("FIRESTORE_DATABASE", "a/b/c/d"),
+    ("EVENTS_COLLECTION", "a/b"),
+    ("EVENTS_COLLECTION", ".."),
+    ("EVENTS_COLLECTION", "__x__"),
+    ("RETENTION_DAYS", "1"),
+    ("RETENTION_DAYS", "0"),
+    ("RETENTION_DAYS", "2.5"),
+    ("RETENTION_DAYS", "never"),
+    ("RETENTION_DAYS", "9" * 19),
+    ("RETENTION_DAYS", "1000001"),
+    ("LOG_LEVEL", "LOUD"),
+    ("GOOGLE_CLOUD_PROJECT", "a b"),
+    ("FIRESTORE_EMULATOR_HOST", "http://localhost:8080"),
+    ("FIRESTORE_EMULATOR_HOST", "localhost"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_wrong_value_is_refused(name: str, value: str) -> None:
+    """A wrong value is refused in one line that names the variable, never its value."""
+    with pytest.raises(SettingsError) as refusal:
+        read_settings(GOOD | {name: value})
+
+    text = str(refusal.value)
+    assert name in text
+    assert "\n" not in text
+    assert value.strip() == "" or value not in text.removesuffix("host:port, without http://")
+
+
+def test_missing_secret_is_refused() -> None:
+    """Without DT_SIGNATURE_SECRET there is no start."""
+    with pytest.raises(SettingsError, match="DT_SIGNATURE_SECRET"):
+        read_settings({})
+
+
+def test_emulator_is_refused_on_cloud_run() -> None:
+    """On Cloud Run an emulator host, which would make the client anonymous and unencrypted, is refused."""
+    with pytest.raises(SettingsError, match="FIRESTORE_EMULATOR_HOST"):
+        read_settings(GOOD | {"K_SERVICE": "dt", "FIRESTORE_EMULATOR_HOST": "localhost:8080"})
+
+
+def test_module_does_not_load_with_a_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading main.py with a wrong setting ends the process, saying why."""
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", "")
+
+    with pytest.raises(SystemExit, match="DT_SIGNATURE_SECRET is missing"):
+        create_asgi_app(target="dataconnector_endpoint", source=str(ROOT / "main.py"))
+
+
+@pytest.mark.parametrize("asgi", ["", "true"])
+def test_process_does_not_start_with_a_wrong_value(asgi: str) -> None:
+    """functions-framework ends with one line on standard error, not with a traceback."""
+    environ = {**os.environ, "DT_SIGNATURE_SECRET": "hush-hush", "RETENTION_DAYS": "17.5", "FUNCTION_USE_ASGI": asgi}
+    command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--port=0"]
+
+    process = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == ["RETENTION_DAYS must be a whole number of days, two or more"]
+    assert "hush-hush" not in process.stdout + process.stderr

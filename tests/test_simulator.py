@@ -1,0 +1,706 @@
+"""The sender's side: what it signs and sends, when it sends again, and its command line."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count, islice, pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from disruptive.events import Event
+
+from receiver.errors import Unverified
+from simulator import places
+from simulator.connector import Attempt, Connector, Delivery
+from simulator.fleet import Fleet
+from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
+from simulator.sensors import EVENT_TYPES, default_device, device, encode, envelope, event
+from simulator.signature import check, sign
+from simulator.xid import xid
+
+ROOT = Path(__file__).parent.parent
+SECRET = "0123456789abcdef0123456789abcdef"
+NOW = datetime(2026, 5, 16, 8, 13, 15, 361624, UTC)
+BODY = b'{"event":{"eventId":"c5h2mtm0f2pl1hvqvmo0"}}'
+
+
+# The signature
+
+
+def decode_by_hand(token: str, secret: str) -> tuple[Any, Any]:
+    """Return header and claims of a token whose signature is good: nothing but hmac and base64."""
+    head, claims, signature = token.split(".")
+    digest = hmac.new(secret.encode(), f"{head}.{claims}".encode(), hashlib.sha256).digest()
+    assert signature == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return tuple(json.loads(base64.urlsafe_b64decode(part + "==")) for part in (head, claims))
+
+
+def test_signature_is_the_documented_one() -> None:
+    """A verifier that shares no code reads exactly DT's header and claims."""
+    token = sign(BODY, SECRET, now=1_700_000_000.9, jti="c7fa4e77gf87eif6j3tg")
+
+    header, claims = decode_by_hand(token, SECRET)
+
+    assert header == {"alg": "HS256", "typ": "JWT"}
+    assert claims == {
+        "checksum": hashlib.sha1(BODY).hexdigest(),  # noqa: S324 - the sender's choice
+        "checksum_sha256": hashlib.sha256(BODY).hexdigest(),
+        "iat": 1_700_000_000,
+        "exp": 1_700_003_600,
+        "jti": "c7fa4e77gf87eif6j3tg",
+    }
+
+
+def test_signature_of_each_delivery_is_its_own() -> None:
+    """Two tokens for one body differ, in `jti`."""
+    tokens = [sign(BODY, SECRET, now=1_700_000_000) for _ in range(2)]
+
+    first, second = (decode_by_hand(token, SECRET)[1] for token in tokens)
+
+    assert first.pop("jti") != second.pop("jti")
+    assert first == second
+
+
+def test_check_returns_the_claims() -> None:
+    """A token proves its body to whoever holds its secret among others."""
+    token = sign(BODY, SECRET, now=1_700_000_000, jti="x")
+
+    claims = check(BODY, token, ["another" * 8, SECRET], now=1_700_000_000)
+
+    assert claims["jti"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("body", "secret", "lifetime"), [(b"{}", SECRET, 3600), (BODY, "another" * 8, 3600), (BODY, SECRET, -60)]
+)
+def test_check_refuses(body: bytes, secret: str, lifetime: float) -> None:
+    """Another body, another secret and an expired token prove nothing."""
+    token = sign(BODY, SECRET, now=1_700_000_000, lifetime=lifetime)
+
+    with pytest.raises(Unverified):
+        check(body, token, [secret], now=1_700_000_000)
+
+
+# Events
+
+
+def rng(seed: int) -> Random:
+    """Return the generator that a sensor draws from."""
+    return Random(seed)  # noqa: S311 - sensor values, no cryptography
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_event_type_is_read_by_dts_own_client(event_type: str) -> None:
+    """Each type has the shape that `disruptive` reads, and lies in a body of the size that DT sends."""
+    source = default_device(event_type)
+
+    body = encode(envelope(event(event_type, rng=rng(1), now=NOW), source))
+
+    parsed = json.loads(body)
+    read = Event(parsed["event"])
+    assert (read.event_type, read.device_id) == (event_type, source.id)
+    assert type(read.data).__name__.lower() == event_type.lower()
+    assert getattr(read.data, "timestamp", None) == NOW
+    assert parsed["event"]["timestamp"] == "2026-05-16T08:13:15.361624Z"
+    assert list(parsed) == ["event", "labels", "metadata"]
+    assert list(parsed["event"]) == ["eventId", "targetName", "eventType", "data", "timestamp"]
+    assert list(parsed["metadata"]) == ["deviceId", "projectId", "deviceType", "productNumber"]
+    assert 400 <= len(body) <= 1000
+    assert len(EVENT_TYPES) == 19
+
+
+def test_whole_numbers_have_no_decimal_point() -> None:
+    """DT writes 27 degrees as `27`."""
+    body = encode(event("temperature", rng=rng(1), now=NOW, value=27.0))
+
+    assert b'"value":27,' in body
+
+
+def test_ids_rise_with_time_and_do_not_collide() -> None:
+    """An id has 20 characters of `[0-9a-v]`, sorts by its microsecond, and two of one microsecond differ."""
+    moments = [NOW + timedelta(microseconds=step) for step in (0, 1, 2, 10**6, 10**9)]
+
+    ids = [xid(moment, os.urandom) for moment in moments]
+
+    assert ids == sorted(ids)
+    assert all(re.fullmatch("[0-9a-v]{20}", made) for made in ids)
+    assert xid(NOW, os.urandom) != xid(NOW, os.urandom)
+
+
+def test_fridge_warms_while_its_door_is_open() -> None:
+    """The temperature rises from each opening to the closing, and has fallen again by the next opening."""
+    readings = islice(places.fridge(device("temperature", "inside"), device("contact", "door"), rng(3)), 400)
+
+    celsius, spells = 4.0, {"OPEN": list[float](), "CLOSED": list[float]()}
+    door, at_change = "CLOSED", celsius
+    for reading in readings:
+        if reading.event_type == "temperature":
+            celsius = reading.value
+        else:
+            spells[door].append(celsius - at_change)
+            door, at_change = reading.value, celsius
+    assert len(spells["OPEN"]) > 3
+    assert all(change > 1 for change in spells["OPEN"])
+    assert all(change < -1 for change in spells["CLOSED"][2:])
+
+
+def test_room_fills_and_airs_out() -> None:
+    """CO2 rises while there is motion and falls when there is none; the desk follows the motion sensor."""
+    sensors = (device("co2", "air"), device("motion", "motion"), device("deskOccupancy", "desk"))
+    readings = list(islice(places.room(*sensors, rng(3)), 300))
+
+    states = {"MOTION_DETECTED": "OCCUPIED", "NO_MOTION_DETECTED": "NOT_OCCUPIED"}
+    changes = [at for at, reading in enumerate(readings) if reading.event_type == "motion"]
+    for start, end in pairwise(changes):
+        levels = [reading.value for reading in readings[start:end] if reading.event_type == "co2"]
+        assert readings[start + 1].value == states[readings[start].value]
+        assert levels == sorted(levels, reverse=readings[start].value == "NO_MOTION_DETECTED")
+    assert len(changes) > 5
+
+
+# The fleet
+
+
+def test_fleet_is_repeatable_by_seed() -> None:
+    """One seed gives the same events twice; another seed, and none, give others."""
+    runs = [list(islice(Fleet(24, seed).play(NOW, rate=5), 200)) for seed in (7, 7, 8, None, None)]
+
+    assert runs[0] == runs[1]
+    ids = [{body["event"]["eventId"] for _, body in run} for run in runs[1:]]
+    assert all(len(own) == 200 for own in ids)
+    assert len(set().union(*ids)) == 800
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fleet_shows_every_type_early(seed: int) -> None:
+    """All 19 event types occur among the first 60 events, each in a body of the size that DT sends."""
+    bodies = [body for _, body in islice(Fleet(24, seed).play(NOW, rate=5), 60)]
+
+    assert {body["event"]["eventType"] for body in bodies} == set(EVENT_TYPES)
+    assert all(400 <= len(encode(body)) <= 1000 for body in bodies)
+
+
+@pytest.mark.parametrize("rate", [None, 0.5, 200.0])
+def test_fleet_keeps_the_order_of_time(rate: float | None) -> None:
+    """Events are due one after the other from now on, each stamped with the time it is due."""
+    events = list(islice(Fleet(24, 1).play(NOW, rate), 500))
+
+    times = [due for due, _ in events]
+    assert times == sorted(times)
+    assert times[0] >= NOW
+    assert all(datetime.fromisoformat(body["event"]["timestamp"]) == due for due, body in events)
+
+
+def test_fleet_goes_on_where_it_stopped() -> None:
+    """Played again, the fleet starts at the new time with the readings that follow."""
+    fleet = Fleet(24, 1)
+    before = [body["event"]["eventId"] for _, body in islice(fleet.play(NOW), 100)]
+
+    due, body = next(fleet.play(NOW + timedelta(days=1)))
+
+    assert timedelta(days=1) <= due - NOW < timedelta(days=1, hours=1)
+    assert body["event"]["eventId"] not in before
+
+
+@pytest.mark.parametrize("size", [1, 4, 12, 500])
+def test_fleet_has_the_size_that_was_asked_for(size: int) -> None:
+    """So many sensors, no more, publish events, beside the Cloud Connectors."""
+    fleet = Fleet(size, 1)
+
+    sources = {
+        body["metadata"]["deviceId"]
+        for _, body in islice(fleet.play(NOW, rate=100), 5000)
+        if body["metadata"]["deviceType"] != "ccon"
+    }
+
+    assert sources == {sensor.id for sensor in fleet.sensors}
+    assert len(sources) == size
+
+
+# The retry policy
+
+
+def test_backoff_doubles_to_an_hour() -> None:
+    """8 seconds, doubled by each failure, an hour at most, however many failures."""
+    pauses = [backoff(failures, 0.1) for failures in range(1, 12)]
+
+    assert pauses == [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]
+    assert backoff(10**9, 0.1) == 3600
+
+
+def test_backoff_spares_a_slow_endpoint() -> None:
+    """A pause is at least four times the response time."""
+    assert [backoff(failures, 9.5) for failures in (1, 2, 3, 4)] == [38, 38, 38, 64]
+
+
+def attempts_until(acknowledged: Callable[[float], bool], response_time: float) -> tuple[list[float], bool]:
+    """Return an event's age at each attempt, and whether the last one succeeded, by a clock that only jumps."""
+    ages, age = [0.0], 0.0
+    for failures in count(1):
+        if acknowledged(age):
+            return ages, True
+        age += response_time
+        pause = pause_before_retry(failures, age=age, response_time=response_time)
+        if pause is None:
+            return ages, False
+        age += pause
+        ages.append(age)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("response_time", [0.001, 1.0, 10.0])
+def test_event_is_discarded_after_12_hours(response_time: float) -> None:
+    """While nothing is acknowledged, pauses grow to an hour, and the last attempt is at the end of the 12 hours."""
+    ages, acknowledged = attempts_until(lambda _: False, response_time)
+
+    assert not acknowledged
+    assert ages[-1] == pytest.approx(EVENT_LIFETIME) == 12 * 3600
+    assert max(later - earlier for earlier, later in pairwise(ages)) <= 3600 + response_time
+
+
+@pytest.mark.parametrize("response_time", [0.001, 1.0, 10.0])
+@pytest.mark.parametrize(("hours", "kept"), [(1, True), (12 - 1 / 60, True), (13, False)])
+def test_outage_within_12_hours_loses_nothing(hours: float, response_time: float, *, kept: bool) -> None:
+    """An event from the start of an outage survives 11 h 59 min of it, but not 13 h."""
+    _, acknowledged = attempts_until(lambda age: age >= hours * 3600, response_time)
+
+    assert acknowledged is kept
+
+
+# The Data Connector
+
+
+class Endpoint:
+    """A real HTTP server that answers as told, and remembers what it got.
+
+    Attributes:
+        url: where it listens.
+        answers: the status of each request, by its number from 1.
+        requests: the headers and body of each.
+        connections: the clients' addresses.
+        hold: while it is not set, no request is answered.
+    """
+
+    def __init__(self) -> None:
+        """Start it; it answers 200."""
+        self.answers: Callable[[int], int] = lambda _: 200
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.connections: set[Any] = set()
+        self.hold = threading.Event()
+        self.hold.set()
+        endpoint, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with lock:
+                    endpoint.requests.append((dict(self.headers.items()), body))
+                    endpoint.connections.add(self.client_address)
+                    status = endpoint.answers(len(endpoint.requests))
+                endpoint.hold.wait(30)
+                self.send_response(status)
+                self.send_header("Content-Length", "4")
+                self.end_headers()
+                self.wfile.write(b"said")
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End it."""
+        self.hold.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Endpoint]:
+    """Return an endpoint that answers 200."""
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.stop()
+
+
+def deliver(connector: Connector, *bodies: bytes) -> list[Delivery]:
+    """Deliver bodies all at once."""
+
+    async def run() -> list[Delivery]:
+        async with connector:
+            return await asyncio.gather(*(connector.deliver(body) for body in bodies))
+
+    return asyncio.run(run())
+
+
+def test_connector_delivers_a_signed_body(server: Endpoint) -> None:
+    """The endpoint gets the body byte by byte, as JSON, with a signature that holds."""
+    (delivery,) = deliver(Connector(server.url, SECRET), BODY)
+
+    ((headers, body),) = server.requests
+    assert body == BODY
+    assert headers["Content-Type"] == "application/json"
+    assert decode_by_hand(headers["X-Dt-Signature"], SECRET)[1]["checksum_sha256"] == hashlib.sha256(BODY).hexdigest()
+    assert (delivery.outcome, delivery.attempts, delivery.status, delivery.answer) == ("acknowledged", 1, 200, "said")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_connector_takes_any_2xx(server: Endpoint, status: int) -> None:
+    """Any 2xx acknowledges."""
+    server.answers = lambda _: status
+
+    (delivery,) = deliver(Connector(server.url, SECRET), BODY)
+
+    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 1)
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 429, 500, 503])
+def test_connector_retries_all_else(server: Endpoint, status: int) -> None:
+    """Whatever is no 2xx, 4xx too, is sent again with the policy's pauses, and counted."""
+    server.answers = lambda number: status if number <= 3 else 200
+    attempts: list[Attempt] = []
+    connector = Connector(server.url, SECRET, time_factor=1e4, on_attempt=attempts.append)
+
+    (delivery,) = deliver(connector, BODY)
+
+    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 4)
+    assert [(attempt.number, attempt.status) for attempt in attempts] == [
+        (1, status),
+        (2, status),
+        (3, status),
+        (4, 200),
+    ]
+    assert [attempt.retry_in for attempt in attempts] == [8, 16, 32, None]
+    assert {body for _, body in server.requests} == {BODY}
+    counters = connector.counters
+    assert (counters.events, counters.success, counters.error, counters.discarded) == (1, 1, 3, 0)
+    assert counters.last_error == f"{status}: said"
+
+
+@pytest.mark.parametrize(("fresh_tokens", "different"), [(True, 3), (False, 1)])
+def test_connector_signs_each_attempt_or_only_the_first(
+    server: Endpoint, different: int, *, fresh_tokens: bool
+) -> None:
+    """A retry carries a token of its own, or the first one's: the switch decides."""
+    server.answers = lambda number: 503 if number < 3 else 200
+
+    deliver(Connector(server.url, SECRET, time_factor=1e4, fresh_tokens=fresh_tokens), BODY)
+
+    assert len({headers["X-Dt-Signature"] for headers, _ in server.requests}) == different
+
+
+def test_connector_gives_up_after_12_hours(server: Endpoint) -> None:
+    """An event that is never acknowledged is discarded, and counted as such."""
+    server.answers = lambda _: 500
+    connector = Connector(server.url, SECRET, time_factor=1e7)
+
+    (delivery,) = deliver(connector, BODY)
+
+    counters = connector.counters
+    assert (delivery.outcome, delivery.status) == ("discarded", 500)
+    assert delivery.attempts == counters.error == len(server.requests) == 21
+    assert (counters.success, counters.discarded, counters.waiting) == (0, 1, 0)
+
+
+def test_connector_does_not_wait_for_ever(server: Endpoint) -> None:
+    """No answer within the limit is a failure; the next attempt is not held up by it."""
+    server.hold.clear()
+    attempts: list[Attempt] = []
+
+    def release(attempt: Attempt) -> None:
+        attempts.append(attempt)
+        server.hold.set()
+
+    connector = Connector(server.url, SECRET, time_factor=1e4, answer_limit=0.5, on_attempt=release)
+
+    (delivery,) = deliver(connector, BODY)
+
+    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 2)
+    assert (attempts[0].status, attempts[0].answer) == (None, "none within 0.5 s")
+
+
+def test_connector_outlives_a_refused_connection() -> None:
+    """Nobody listening is an error like any other: the event arrives when somebody does."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
+    attempts: list[Attempt] = []
+    connector = Connector(url, SECRET, time_factor=1e7, on_attempt=attempts.append)
+
+    (delivery,) = deliver(connector, BODY)
+
+    assert (delivery.outcome, delivery.status, delivery.attempts) == ("discarded", None, len(attempts))
+    assert len(attempts) > 10
+    assert all("failed" in attempt.answer for attempt in attempts)
+
+
+def test_connector_sends_in_parallel(server: Endpoint) -> None:
+    """Events do not wait for each other: 20 are under way before the first is answered."""
+    server.hold.clear()
+
+    def release_at_the_last(number: int) -> int:
+        if number == 20:
+            server.hold.set()
+        return 200
+
+    server.answers = release_at_the_last
+    connector = Connector(server.url, SECRET)
+
+    deliveries = deliver(connector, *(b"{%d}" % number for number in range(20)))
+
+    assert [delivery.outcome for delivery in deliveries] == ["acknowledged"] * 20
+    assert [delivery.body for delivery in deliveries] == [b"{%d}" % number for number in range(20)]
+
+
+def test_connector_keeps_its_connections(server: Endpoint) -> None:
+    """Over one connection at most, events go one after the other on the same one."""
+    deliver(Connector(server.url, SECRET, connections=1), *[BODY] * 10)
+
+    assert (len(server.requests), len(server.connections)) == (10, 1)
+
+
+def test_connector_plays_events_when_they_are_due(server: Endpoint) -> None:
+    """A fleet's events all arrive, none before its time, and the counters agree."""
+    connector = Connector(server.url, SECRET)
+    arrivals: dict[bytes, datetime] = {}
+
+    def note(attempt: Attempt) -> None:
+        arrivals[attempt.body] = datetime.now(UTC)
+
+    async def run() -> list[tuple[datetime, dict[str, Any]]]:
+        connector.on_attempt = note
+        events = list(islice(Fleet(12, 1).play(datetime.now(UTC), rate=200), 60))
+        async with connector:
+            await connector.play(events)
+        return events
+
+    events = asyncio.run(run())
+
+    assert {encode(body) for _, body in events} == {body for _, body in server.requests}
+    assert all(arrivals[encode(body)] > due for due, body in events)
+    counters = connector.counters
+    assert (counters.events, counters.success, counters.waiting) == (60, 60, 0)
+    assert 0 < (counters.percentile(50) or 0) <= (counters.percentile(99) or 0) <= max(counters.latencies)
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://127.0.0.1/", "http://", "http://a:b/", "http://a:99999/"])
+def test_connector_refuses_what_is_no_address(url: str) -> None:
+    """A wrong address is refused at once, in words that show a right one."""
+    with pytest.raises(ValueError, match=re.escape("is no address like http://127.0.0.1:8080/")):
+        Connector(url, SECRET)
+
+
+# The command line
+
+
+def simulator(
+    *arguments: str, url: str = "", secret: str = SECRET, stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m simulator`."""
+    environ = os.environ | {"DT_SIGNATURE_SECRET": secret, "DT_ENDPOINT_URL": url}
+    command = [sys.executable, "-m", "simulator", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environ, input=stdin, capture_output=True, check=False, timeout=60)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_send_delivers_one_event(server: Endpoint) -> None:
+    """`send` delivers the value, device and labels that were named, and prints the answer."""
+    arguments = ("temperature", "--value", "21.5", "--device", "mine", "--label", "a=b", "--label", "c=d=e")
+
+    done = simulator("send", *arguments, url=server.url)
+
+    ((_, body),) = server.requests
+    sent = json.loads(body)
+    assert sent["event"]["data"]["temperature"]["value"] == 21.5
+    assert sent["event"]["targetName"].endswith("/devices/mine")
+    assert sent["labels"] == {"a": "b", "c": "d=e"}
+    assert done.returncode == 0
+    assert re.search(r"^200 OK after \d+ ms: said$", done.stdout, re.MULTILINE)
+
+
+def test_send_reports_a_refusal(server: Endpoint) -> None:
+    """`send` says what was answered, does not send again, and exits with 1."""
+    server.answers = lambda _: 400
+
+    done = simulator("send", "touch", "--url", server.url)
+
+    assert done.returncode == 1
+    assert "400 Bad Request" in done.stdout
+    assert len(server.requests) == 1
+
+
+def test_send_without_an_endpoint() -> None:
+    """`send` to a port where nobody listens exits with 1 and says so, without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
+
+    done = simulator("send", "touch", url=url)
+
+    assert done.returncode == 1
+    assert "no answer after" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("extra", [("--events", "30"), ("--minutes", "0.02")])
+def test_play_ends_by_itself(server: Endpoint, extra: tuple[str, str]) -> None:
+    """`play` ends after the count or the time, when all is delivered, and prints the counters."""
+    server.answers = lambda number: 503 if number == 3 else 200
+
+    done = simulator("play", *extra, "--rate", "40", "--seed", "7", "--time-factor", "1000", url=server.url)
+
+    events = len({body for _, body in server.requests})
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"events {events}, success {events}, error 1, discarded 0, waiting 0, p50 latency")
+    assert events == 30 if extra[0] == "--events" else events > 10
+
+
+def test_play_goes_on_until_ctrl_c(server: Endpoint) -> None:
+    """Without a count or a time, `play` ends with Ctrl-C, still prints the counters, and exits with 130."""
+    third = threading.Event()
+
+    def note(number: int) -> int:
+        if number == 3:
+            third.set()
+        return 200
+
+    server.answers = note
+    environ = os.environ | {"DT_SIGNATURE_SECRET": SECRET, "DT_ENDPOINT_URL": server.url}
+    command = [sys.executable, "-m", "simulator", "play", "--rate", "20"]
+
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        arrived = third.wait(30)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+
+    assert arrived
+    assert (process.returncode, err) == (130, b"")
+    assert re.match(rb"events \d+, success \d+, error 0, ", out)
+
+
+def test_sign_prints_the_token_alone() -> None:
+    """`sign` prints what goes into the header, by the first of several secrets, and nothing else."""
+    done = simulator("sign", stdin=BODY, secret=f"\n  {SECRET} \nanother\n")
+
+    _, claims = decode_by_hand(done.stdout.removesuffix("\n"), SECRET)
+    assert claims["checksum_sha256"] == hashlib.sha256(BODY).hexdigest()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_secret_file_replaces_the_environment(tmp_path: Path) -> None:
+    """`--secret-file` holds the secret, so that no command line has to."""
+    file = tmp_path / "secret"
+    file.write_text("from the file, and long enough for it\n")
+
+    done = simulator("sign", "--secret-file", str(file), stdin=BODY)
+
+    assert decode_by_hand(done.stdout.strip(), "from the file, and long enough for it")
+
+
+def test_a_short_secret_signs_without_a_warning() -> None:
+    """DT Cloud takes short secrets, so the simulator does, and says nothing of it."""
+    done = simulator("sign", stdin=BODY, secret="short")
+
+    assert decode_by_hand(done.stdout.strip(), "short")
+    assert done.stderr == ""
+
+
+def test_verify_prints_the_claims() -> None:
+    """`verify` prints the claims and `verified`, with any of several secrets."""
+    now = datetime.now(UTC).timestamp()
+    token = sign(BODY, SECRET, now=now, jti="c7fa4e77gf87eif6j3tg")
+
+    done = simulator("verify", "--token", token, stdin=BODY, secret=f"another\n{SECRET}")
+
+    claims, end = done.stdout.rsplit("}\n", 1)
+    assert json.loads(claims + "}")["jti"] == "c7fa4e77gf87eif6j3tg"
+    assert (done.returncode, end) == (0, "verified\n")
+
+
+def test_verify_says_why_not() -> None:
+    """`verify` says in one line why a token proves nothing, and exits with 1."""
+    token = sign(BODY, SECRET, now=datetime.now(UTC).timestamp())
+
+    done = simulator("verify", "--token", token, stdin=BODY + b" ")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"not verified: .*checksum.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "COMMAND"),
+        (("send",), "TYPE"),
+        (("send", "warmth"), "'warmth'"),
+        (("send", "temperature", "--value", "warm"), "must be a number"),
+        (("send", "contact", "--value", "ajar"), "OPEN, CLOSED"),
+        (("send", "touch", "--value", "1"), "no value"),
+        (("send", "humidity", "--value", "1,2,x"), "RELATIVE_HUMIDITY"),
+        (("send", "labelsChanged", "--value", "x"), "KEY=VALUE"),
+        (("send", "co2", "--label", "x"), "KEY=VALUE"),
+        (("send", "co2", "--url", "here"), "'here' is no address"),
+        (("play", "--events", "0"), "whole number above 0"),
+        (("play", "--rate", "nan"), "number above 0"),
+        (("play", "--events", "1", "--minutes", "1"), "not allowed with"),
+        (("verify",), "--token"),
+        (("sign", "--secret-file", "/nowhere/at/all"), "No such file"),
+    ],
+)
+def test_a_wrong_argument_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:
+    """Bad input ends with exit status 2 and one line that says what is wrong."""
+    done = simulator(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("python -m simulator")
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", [("send", "touch"), ("play",), ("sign",), ("verify", "--token", "x")])
+def test_a_missing_secret_is_said_in_one_line(command: tuple[str, ...]) -> None:
+    """Without a secret no command starts, and each says where to put it."""
+    done = simulator(*command, secret=" \n ")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"python -m simulator \w+: no signature secret: set DT_SIGNATURE_SECRET.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", ["", "send", "play", "sign", "verify"])
+def test_the_examples_of_help_run(server: Endpoint, command: str) -> None:
+    """Each `--help` shows examples, and every one of them succeeds as it stands."""
+    text = simulator(*command.split(), "--help").stdout
+    examples = [line.strip() for line in text.partition("examples:\n")[2].splitlines()]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = os.environ | {"DT_SIGNATURE_SECRET": SECRET, "DT_ENDPOINT_URL": server.url, "PATH": path}
+
+    statuses = [
+        subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], cwd=ROOT, env=environ, check=False, timeout=60, capture_output=True
+        ).returncode
+        for line in examples
+    ]
+
+    assert examples
+    assert statuses == [0] * len(examples)

@@ -1,0 +1,213 @@
+"""What Firestore's bad days do to a delivery: a proxy bends the answers of a real one."""
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.cloud import firestore
+
+from tests.conftest import Documents, Endpoint
+from tests.events import encode, envelope
+from tests.proxy import Proxy, answer, commit_then
+
+RETRIED = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED]
+FINAL = [
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.CANCELLED,
+]
+
+
+@pytest.fixture
+def bent(start: Callable[..., Endpoint], proxy: Proxy) -> Endpoint:
+    """Return the function with the proxy for its Firestore."""
+    return start(FIRESTORE_EMULATOR_HOST=proxy.host)
+
+
+@pytest.mark.parametrize("code", RETRIED)
+def test_passing_failure_is_retried(bent: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode) -> None:
+    """UNAVAILABLE, ABORTED and RESOURCE_EXHAUSTED are tried again: 200, and the event is there."""
+    proxy.faults.extend([answer(code), answer(code)])
+
+    response = bent.deliver(encode(envelope()))
+
+    assert response.status_code == 200
+    assert len(stored()) == 1
+    assert bent.log()[0]["outcome"] == "stored"
+
+
+@pytest.mark.parametrize("code", FINAL)
+def test_other_failure_is_not_acknowledged(
+    bent: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode
+) -> None:
+    """After any other failure the write may or may not be there: 503 at once, and a retry of the sender stores it."""
+    proxy.faults.append(answer(code))
+    body = encode(envelope())
+
+    first = bent.deliver(body)
+    nothing = stored()
+    second = bent.deliver(body)
+
+    assert (first.status_code, nothing, proxy.calls) == (503, {}, 2)
+    assert (second.status_code, len(stored())) == (200, 1)
+
+
+@pytest.mark.parametrize("code", RETRIED)
+def test_lost_answer_is_settled_within_the_request(
+    bent: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode
+) -> None:
+    """A commit whose answer was lost and retried echoes as ALREADY_EXISTS: stored, 200."""
+    proxy.faults.append(commit_then(code))
+
+    response = bent.deliver(encode(envelope()))
+
+    assert response.status_code == 200
+    assert len(stored()) == 1
+
+
+def test_lost_answer_is_settled_by_the_sender(bent: Endpoint, proxy: Proxy, database: firestore.Client) -> None:
+    """A commit whose answer was lost for good is 503; the sender's retry finds the document and changes nothing."""
+    proxy.faults.append(commit_then(grpc.StatusCode.DEADLINE_EXCEEDED))
+    body = envelope()
+
+    first = bent.deliver(encode(body))
+    between = database.collection("events").document(body["event"]["eventId"]).get()
+    second = bent.deliver(encode(body))
+
+    after = database.collection("events").document(body["event"]["eventId"]).get()
+    assert (first.status_code, second.status_code) == (503, 200)
+    assert between.update_time == after.update_time
+
+
+def test_refused_value_goes_to_quarantine(bent: Endpoint, proxy: Proxy, quarantined: Documents) -> None:
+    """INVALID_ARGUMENT means that Firestore cannot hold the event: 400 and quarantine."""
+    proxy.faults.append(answer(grpc.StatusCode.INVALID_ARGUMENT))
+
+    response = bent.deliver(encode(envelope()))
+
+    assert (response.status_code, len(quarantined())) == (400, 1)
+
+
+def test_quarantine_that_fails_is_not_acknowledged_as_one(bent: Endpoint, proxy: Proxy, quarantined: Documents) -> None:
+    """While a poisonous body cannot be kept it is answered 503, so that the sender keeps it."""
+    proxy.faults.extend([answer(grpc.StatusCode.INVALID_ARGUMENT), answer(grpc.StatusCode.INTERNAL)])
+
+    response = bent.deliver(b"poison")
+    again = bent.deliver(b"poison")
+    last = bent.deliver(b"poison")
+
+    assert [response.status_code, again.status_code, last.status_code] == [503, 503, 400]
+    assert len(quarantined()) == 1
+
+
+def test_commit_that_never_answers_ends_in_503(bent: Endpoint, proxy: Proxy) -> None:
+    """A Firestore that is silent, after failing for a while, is 503 before the sender's 10 s are over."""
+    proxy.faults.extend([answer(grpc.StatusCode.UNAVAILABLE)] * 3 + [proxy.hang])
+    started = time.monotonic()
+
+    response = bent.deliver(encode(envelope()))
+
+    assert response.status_code == 503
+    assert time.monotonic() - started < 10  # the contract's own bound
+    assert bent.log()[0]["reason"] == "Firestore did not confirm within 8 s"
+
+
+def test_closed_port_ends_in_503(start: Callable[..., Endpoint], proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Firestore that is not there is 503, as soon as the total is over."""
+    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
+    proxy.stop()
+    endpoint = start(FIRESTORE_EMULATOR_HOST=proxy.host)
+
+    response = endpoint.deliver(encode(envelope()))
+
+    assert response.status_code == 503
+    assert endpoint.log()[0]["reason"] == "Firestore did not confirm within 1 s"
+
+
+def test_first_calls_share_one_channel(bent: Endpoint, proxy: Proxy, stored: Documents) -> None:
+    """Many first deliveries at once are all stored through one connection."""
+    peers: set[str] = set()
+
+    def note_peer(forward: Callable[[], bytes], context: grpc.ServicerContext) -> bytes:
+        peers.add(context.peer())
+        return forward()
+
+    proxy.faults.extend([note_peer] * 32)
+
+    with ThreadPoolExecutor(32) as pool:
+        responses = list(pool.map(lambda _: bent.deliver(encode(envelope())), range(32)))
+
+    assert {response.status_code for response in responses} == {200}
+    assert (len(stored()), len(peers)) == (32, 1)
+
+
+def test_without_a_project_the_clients_default_is_used(start: Callable[..., Endpoint]) -> None:
+    """With an emulator and no project, events go where google-cloud-firestore's clients look."""
+    endpoint = start(GOOGLE_CLOUD_PROJECT="")
+    body = envelope()
+
+    endpoint.deliver(encode(body))
+
+    reader = firestore.Client(project="google-cloud-firestore-emulator")
+    assert reader.collection("events").document(body["event"]["eventId"]).get().exists
+
+
+@pytest.fixture
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a service account's key file, in force; nothing that is tried with it leaves the machine."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    file = tmp_path / "account.json"
+    account = {"type": "service_account", "private_key": pem, "client_email": "dt@demo.invalid"}
+    file.write_text(json.dumps(account | {"token_uri": "http://127.0.0.1:1/token"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
+    return file
+
+
+def test_google_that_cannot_be_reached_ends_in_503(start: Callable[..., Endpoint], account: Path) -> None:
+    """With credentials and no emulator the real Firestore is asked; out of reach, it is 503 like any other."""
+    assert account.exists()
+    endpoint = start(FIRESTORE_EMULATOR_HOST="")
+
+    response = endpoint.deliver(encode(envelope()))
+
+    assert response.status_code == 503
+    assert endpoint.log()[0]["reason"] == "Firestore did not confirm within 1 s"
+
+
+def test_credentials_without_a_project_end_in_503(start: Callable[..., Endpoint], account: Path) -> None:
+    """Where neither setting nor credentials name a project, the log says what to set."""
+    assert account.exists()
+    endpoint = start(FIRESTORE_EMULATOR_HOST="", GOOGLE_CLOUD_PROJECT="")
+
+    response = endpoint.deliver(encode(envelope()))
+
+    assert response.status_code == 503
+    assert endpoint.log()[0]["reason"] == "the credentials name no project: set GOOGLE_CLOUD_PROJECT"
+
+
+def test_missing_credentials_end_in_503(
+    start: Callable[..., Endpoint], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without credentials nothing is stored: 503, and the log names what is missing."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", f"{tmp_path}/none.json")
+    endpoint = start(FIRESTORE_EMULATOR_HOST="")
+
+    responses = [endpoint.deliver(encode(envelope())) for _ in range(2)]
+
+    assert [response.status_code for response in responses] == [503, 503]
+    reasons = {line["reason"] for line in endpoint.log()}
+    assert reasons == {"no Google Cloud credentials (DefaultCredentialsError)"}
