@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by run.sh and test.sh: makes .venv with the pinned packages, or finds it as it should be.
 # PYTHON names an interpreter to use; otherwise the newest of 3.13, 3.12 and 3.11 on this machine is taken.
 

@@ -59,9 +59,7 @@ def parse_event(body: bytes) -> Event:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(
-            body.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite_float
-        )
+        return _DECODER.decode(body.decode())
     except Unstorable:
         raise
     except RecursionError:
@@ -86,6 +84,10 @@ def _finite_float(digits: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise Unstorable("The body holds a number beyond 64 bits.")
     return number
+
+
+# Made once: json.loads would make one for each body.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite_float)
 
 
 def _is_document_key(event_id: Any) -> TypeGuard[str]:

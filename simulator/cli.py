@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import jwt
 
-from simulator import commands
+from simulator import commands, soak
 from simulator.commands import Problem
 
 _DESCRIPTION = """\
@@ -35,6 +35,7 @@ class _Command:
     run: Callable[[argparse.Namespace], int]
     examples: tuple[str, ...]
     delivers: bool = False
+    signs: bool = True
 
 
 _COMMANDS = (
@@ -58,6 +59,7 @@ _COMMANDS = (
         (
             "python -m simulator play --events 20 --rate 20",
             "python -m simulator play --minutes 0.05 --rate 10 --sensors 100 --seed 7",
+            "python -m simulator play --events 20 --rate 20 --duplicates-later 0.2 --tampered-bodies 0.1 --backfill 50",
         ),
         delivers=True,
     ),
@@ -75,6 +77,17 @@ _COMMANDS = (
         commands.verify,
         ("""echo '{}' | python -m simulator verify --token "$(echo '{}' | python -m simulator sign)\"""",),
     ),
+    _Command(
+        "soak",
+        "break function and Firestore while events are delivered, and prove that nothing is lost",
+        soak.configure,
+        soak.run,
+        (
+            "python -m simulator soak --minutes 0.05 --store embedded --only 'answer ABORTED' --time-factor 20000",
+            "python -m simulator soak --minutes 20 --seed 7 --json ledger.json",
+        ),
+        signs=False,
+    ),
 )
 
 
@@ -91,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
     arguments = _parser().parse_args(argv)
     try:
-        arguments.secrets = _secrets(arguments.secret_file)
+        if arguments.signs:
+            arguments.secrets = _secrets(arguments.secret_file)
         status: int = arguments.run(arguments)
     except Problem as problem:
         print(f"{arguments.prog}: {problem}", file=sys.stderr)
@@ -119,8 +133,9 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=layout,
         )
         command.configure(sub)
-        _add_common(sub, delivers=command.delivers)
-        sub.set_defaults(run=command.run, prog=sub.prog)
+        if command.signs:
+            _add_common(sub, delivers=command.delivers)
+        sub.set_defaults(run=command.run, prog=sub.prog, signs=command.signs)
     return parser
 
 

@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from heapq import merge
 from itertools import islice, takewhile
-from math import isfinite
-from random import SystemRandom
-from typing import Any
+from random import Random, SystemRandom
+from typing import Any, TypeVar
 
 from httpx import codes
 from rich.console import Console
@@ -18,11 +18,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from receiver.errors import Unverified
+from simulator import faults
+from simulator.arguments import positive, whole
 from simulator.connector import Attempt, Connector, Counters
+from simulator.faulty import FaultyConnector
 from simulator.fleet import Fleet
 from simulator.sensors import EVENT_TYPES, TYPES, Device, default_device, encode, envelope, event
 from simulator.signature import check
 from simulator.signature import sign as signature_of
+
+_AnyConnector = TypeVar("_AnyConnector", bound=Connector)
 
 _PLAIN_PROGRESS_SECONDS = 10.0
 
@@ -56,7 +61,7 @@ def send(arguments: argparse.Namespace) -> int:
         0 if it was acknowledged, else 1.
     """
     body = _one_event(arguments)
-    connector = _connector(arguments)
+    connector = _connector(arguments, Connector)
     connector.on_attempt = _print_attempt
     print(body.decode())
     return 0 if asyncio.run(_send(connector, body, retry=arguments.retry)) else 1
@@ -99,14 +104,15 @@ def configure_play(parser: argparse.ArgumentParser) -> None:
         parser: the sub-command's.
     """
     end = parser.add_mutually_exclusive_group()
-    end.add_argument("--events", metavar="N", type=_count, help="end after so many events")
-    end.add_argument("--minutes", metavar="M", type=_positive, help="end after so many minutes")
-    parser.add_argument("--rate", metavar="PER_SECOND", type=_positive, default=2.0, help="events a second; default: 2")
-    parser.add_argument("--sensors", metavar="N", type=_count, default=24, help="the size of the fleet; default: 24")
+    end.add_argument("--events", metavar="N", type=whole, help="end after so many events")
+    end.add_argument("--minutes", metavar="M", type=positive, help="end after so many minutes")
+    parser.add_argument("--rate", metavar="PER_SECOND", type=positive, default=2.0, help="events a second; default: 2")
+    parser.add_argument("--sensors", metavar="N", type=whole, default=24, help="the size of the fleet; default: 24")
     parser.add_argument("--seed", metavar="S", type=int, help="the same events again; default: new ones")
     parser.add_argument(
-        "--time-factor", metavar="F", type=_positive, default=1.0, help="shorten the pauses before a retry; default: 1"
+        "--time-factor", metavar="F", type=positive, default=1.0, help="shorten the pauses before a retry; default: 1"
     )
+    faults.configure(parser)
 
 
 def play(arguments: argparse.Namespace) -> int:
@@ -118,25 +124,36 @@ def play(arguments: argparse.Namespace) -> int:
     Returns:
         0 if every event was acknowledged, 1 if not, 130 if interrupted.
     """
-    connector = _connector(arguments)
-    connector.time_factor = arguments.time_factor
+    rng = Random(None if arguments.seed is None else f"faults {arguments.seed}")  # noqa: S311 - no cryptography
+    connector = _connector(
+        arguments,
+        FaultyConnector,
+        time_factor=arguments.time_factor,
+        fresh_tokens=not arguments.same_token,
+        rates=faults.rates(arguments),
+        rng=rng,
+    )
     console = Console()
     status = 0
     try:
-        asyncio.run(_play(connector, _events(arguments), console, arguments.events))
+        asyncio.run(_play(connector, _events(arguments, rng), console, arguments.events))
     except KeyboardInterrupt:
         status = 130
     _print_counters(connector.counters, console)
     return status or int(connector.counters.discarded > 0)
 
 
-def _events(arguments: argparse.Namespace) -> Iterator[tuple[datetime, dict[str, Any]]]:
+def _events(arguments: argparse.Namespace, rng: Random) -> Iterator[tuple[datetime, dict[str, Any]]]:
     now = datetime.now(UTC)
     events = Fleet(arguments.sensors, arguments.seed).play(now, arguments.rate)
     if arguments.minutes is not None:
         end = now + timedelta(minutes=arguments.minutes)
-        return takewhile(lambda item: item[0] <= end, events)
-    return islice(events, arguments.events)
+        events = takewhile(lambda item: item[0] <= end, events)
+    bursts = [
+        faults.backfilled(arguments.backfill or 0, rng, now),
+        faults.morning(arguments.morning or 0, rng, now),
+    ]
+    return merge(islice(events, arguments.events), *bursts, key=lambda item: item[0])
 
 
 async def _play(
@@ -154,16 +171,25 @@ async def _show_progress(counters: Counters, console: Console, total: int | None
     if not console.is_terminal:
         while True:
             await asyncio.sleep(_PLAIN_PROGRESS_SECONDS)
-            print(_line(counters), flush=True)
+            print(counters_line(counters), flush=True)
     columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)
         while True:
-            progress.update(task, completed=counters.events - counters.waiting, description=_line(counters))
+            progress.update(task, completed=counters.events - counters.waiting, description=counters_line(counters))
             await asyncio.sleep(0.1)
 
 
-def _line(counters: Counters, *, latencies: bool = False) -> str:
+def counters_line(counters: Counters, *, latencies: bool = False) -> str:
+    """Write the counters as one line.
+
+    Args:
+        counters: of a Data Connector.
+        latencies: whether to tell of them too.
+
+    Returns:
+        The line.
+    """
     figures = _counts(counters) + (_latencies(counters) if latencies else [])
     line = ", ".join(f"{name} {number}" for name, number in figures)
     return f"{line}; last error {counters.last_error}" if counters.last_error else line
@@ -171,7 +197,7 @@ def _line(counters: Counters, *, latencies: bool = False) -> str:
 
 def _print_counters(counters: Counters, console: Console) -> None:
     if not console.is_terminal:
-        print(_line(counters, latencies=True))
+        print(counters_line(counters, latencies=True))
         return
     table = Table("counter", "", title="Data Connector")
     for name, number in _counts(counters) + _latencies(counters):
@@ -241,9 +267,9 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _connector(arguments: argparse.Namespace) -> Connector:
+def _connector(arguments: argparse.Namespace, kind: type[_AnyConnector], **options: Any) -> _AnyConnector:
     try:
-        return Connector(arguments.url, arguments.secrets[0])
+        return kind(arguments.url, arguments.secrets[0], **options)
     except ValueError as error:
         raise Problem(f"--url or DT_ENDPOINT_URL: {error}") from None
 
@@ -253,19 +279,3 @@ def _label(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError("must be KEY=VALUE")
     return key, value
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not (isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
-    return number
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return int(text)

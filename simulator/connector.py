@@ -150,6 +150,7 @@ class Connector:
         answer_limit: seconds after which a request without an answer has failed.
         on_attempt: called after each attempt.
         post: how one request is sent.
+        sleep: waits so many seconds for the next attempt; a test may give another clock.
         counters: what happened so far.
     """
 
@@ -162,6 +163,7 @@ class Connector:
     answer_limit: float = ANSWER_LIMIT
     on_attempt: Callable[[Attempt], None] | None = None
     post: Post = post
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     counters: Counters = field(default_factory=Counters, init=False)
 
     def __post_init__(self) -> None:
@@ -231,12 +233,12 @@ class Connector:
                 self.on_attempt(attempt)
             if attempt.retry_in is None:
                 break
-            await asyncio.sleep(attempt.retry_in / self.time_factor)
+            await self.sleep(attempt.retry_in / self.time_factor)
             age += attempt.retry_in
         return self._settle(attempt)
 
     async def attempt(self, body: bytes, *, token: str | None = None, number: int = 1) -> Attempt:
-        """Send one request.
+        """Send one request, and count it.
 
         Args:
             body: the raw body.
@@ -246,19 +248,32 @@ class Connector:
         Returns:
             What came of it: a connection that is refused is an error like any other.
         """
+        attempt = await self.request(body, token or self._sign(body), number)
+        self.counters.note(attempt)
+        return attempt
+
+    async def request(self, body: bytes, token: str, number: int = 1) -> Attempt:
+        """Send one request that the counters do not know of: whoever forges one is no Data Connector.
+
+        Args:
+            body: the raw body.
+            token: its signature.
+            number: counts an event's attempts.
+
+        Returns:
+            What came of it.
+        """
         async with self._slots:
             start = time.perf_counter()
             try:
                 async with asyncio.timeout(self.answer_limit):
-                    answer = await self.post(self._client, self.url, body, token or self._sign(body))
+                    answer = await self.post(self._client, self.url, body, token)
                 status, text = answer.status_code, answer.text.strip()
             except TimeoutError:
                 status, text = None, f"none within {self.answer_limit:g} s"
             except (httpx.HTTPError, OSError) as error:
                 status, text = None, str(error) or type(error).__name__
-            attempt = Attempt(body, number, status, text, time.perf_counter() - start)
-        self.counters.note(attempt)
-        return attempt
+            return Attempt(body, number, status, text, time.perf_counter() - start)
 
     def _sign(self, body: bytes) -> str:
         return sign(body, self.secret, now=time.time())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,10 +16,13 @@ from google.cloud import firestore
 from starlette.testclient import TestClient
 
 from local.emulator import StoreUnavailable, running_store
+from simulator.proxy import Proxy
 from tests import signing
-from tests.proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
+
+# A job in the background is born deaf to SIGINT, and so are its children; here those must hear a Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +30,19 @@ def emulator_host() -> Iterator[str]:
     """Return where the official emulator listens; required in CI, elsewhere what needs it skips."""
     try:
         with running_store("emulator") as store:
+            _warm_up(store.host)
             yield store.host
     except StoreUnavailable as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no official emulator: {error}")
+
+
+def _warm_up(host: str) -> None:
+    """Wait for the emulator's first commit: on a busy machine it may take longer than the function waits for one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIRESTORE_EMULATOR_HOST", host)
+        firestore.Client(project="demo-warm-up").document("warm/up").set({}, timeout=60)
 
 
 @pytest.fixture(scope="session")

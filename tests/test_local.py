@@ -325,7 +325,7 @@ class TestProcesses:
         ) as part:
             group = {part.process.pid, int(log.read_text())}
 
-        assert not any(map(alive, group))
+        assert eventually(lambda: not any(map(alive, group)))
 
     def test_what_ends_at_once_is_named_with_its_last_word(self, tmp_path: Path) -> None:
         """The line names the part, its status, its log and the log's last line."""
@@ -559,7 +559,7 @@ def test_a_signal_ends_everything(run: Callable[..., Run], number: signal.Signal
 
     assert (status, system.errors.read_text()) == (0, "")
     assert len(processes) >= 3  # the stand-in, the function's master and its worker
-    assert not any(map(alive, processes))
+    assert eventually(lambda: not any(map(alive, processes)))
     assert port_is_free(system.port)
     assert re.search(r"^\d+ requests in .* stored", system.output.read_text(), re.MULTILINE)
 
@@ -604,7 +604,7 @@ def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part
 
     assert status == 1
     assert re.fullmatch(rf"{part} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
-    assert not any(map(alive, processes))
+    assert eventually(lambda: not any(map(alive, processes)))
 
 
 def test_a_chosen_port_that_is_busy_is_named(run: Callable[..., Run]) -> None:

@@ -37,6 +37,7 @@ def _claims(**changes: Any) -> dict[str, Any]:
 BAD_TOKENS = {
     "empty": "",
     "no JWT": "abc",
+    "endless": "a" * 10_000,
     "two segments": "a.b",
     "not base64": "!.!.!",
     "not ASCII": "é.é.é",

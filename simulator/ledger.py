@@ -1,0 +1,264 @@
+"""What was sent, set against what is stored: the sender's memory on one side, all of Firestore's on the other.
+
+The memory is a SQLite file, so that a soak of hours takes no more of the machine's than one of a minute.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from google.cloud.firestore import Client, DocumentSnapshot
+
+_PAGE = 500
+_NAMED = 50  # of each kind; a broken promise has thousands of witnesses
+_SCHEMA = """
+CREATE TABLE sent (body BLOB PRIMARY KEY, key TEXT, kind TEXT, acknowledged INTEGER DEFAULT 0, discarded TEXT,
+                   stored INTEGER DEFAULT 0) WITHOUT ROWID;
+CREATE INDEX by_key ON sent (key);
+"""
+
+PROMISES = (
+    "acknowledged but missing",
+    "stored but never sent",
+    "stored with a field that differs",
+    "stored twice or rewritten",
+    "forged and stored",
+    "forged and acknowledged",
+    "poisonous and not in quarantine",
+    "poisonous and acknowledged",
+    "true and in quarantine",
+    "neither acknowledged nor discarded",
+)
+
+
+@dataclass
+class Account:
+    """The figures, and the keys behind those that should be 0.
+
+    Attributes:
+        counts: how many, by what.
+        keys: the first of them, by what.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    keys: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, what: str, key: str) -> None:
+        """Count one, and keep its key.
+
+        Args:
+            what: the figure.
+            key: an eventId, or the key of a quarantine document.
+        """
+        self.counts[what] += 1
+        keys = self.keys.setdefault(what, [])
+        if len(keys) < _NAMED:
+            keys.append(key)
+
+    def add(self, other: "Account") -> None:
+        """Take another account's figures in.
+
+        Args:
+            other: of a later part of the same run.
+        """
+        self.counts += other.counts
+        for what, keys in other.keys.items():
+            self.keys[what] = (self.keys.get(what, []) + keys)[:_NAMED]
+
+    @property
+    def clean(self) -> bool:
+        """Whether every promise held, and something was acknowledged at all."""
+        return self.counts["acknowledged"] > 0 and not any(self.counts[promise] for promise in PROMISES)
+
+    def lines(self) -> list[str]:
+        """Return the ledger for a person."""
+        first = ("made", "acknowledged", "stored", "forged", "poisonous", "quarantined")
+        others = sorted(what for what in self.counts if what not in (*first, *PROMISES))
+        lines = [f"{what:38}{self.counts[what]:9}" for what in (*first, *others)]
+        for promise in PROMISES:
+            verdict = f"BROKEN: {', '.join(self.keys[promise][:3])} …" if self.counts[promise] else "holds"
+            lines.append(f"{promise:38}{self.counts[promise]:9}   {verdict}")
+        return lines
+
+
+class Ledger:
+    """The sender's memory: the `Witness` of a `FaultyConnector`."""
+
+    def __init__(self, file: Path) -> None:
+        """Begin an empty one.
+
+        Args:
+            file: of SQLite; made anew.
+        """
+        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        self._database.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def made(self, key: str, body: bytes) -> None:
+        """Remember a true event."""
+        self._sent(body, key, "true")
+
+    def poisoned(self, body: bytes) -> None:
+        """Remember an authentic body that can be no document."""
+        self._sent(body, hashlib.sha256(body).hexdigest(), "poisonous")
+
+    def forged(self, key: str, body: bytes) -> None:
+        """Remember what must not be stored."""
+        self._sent(body, key, "forged")
+
+    def _sent(self, body: bytes, key: str, kind: str) -> None:
+        self._database.execute("INSERT INTO sent (body, key, kind) VALUES (?, ?, ?)", (body, key, kind))
+
+    def acknowledged(self, body: bytes) -> None:
+        """Remember that a request with this body was answered with a 2xx."""
+        self._database.execute("UPDATE sent SET acknowledged = 1 WHERE body = ?", (body,))
+
+    def discarded(self, body: bytes, why: str) -> None:
+        """Remember that the sender gave it up, and why."""
+        self._database.execute("UPDATE sent SET discarded = ? WHERE body = ?", (why, body))
+
+    def settle(self, events: Iterable[DocumentSnapshot[Any]], quarantine: Iterable[DocumentSnapshot[Any]]) -> Account:
+        """Compare with what is stored, and forget everything.
+
+        Args:
+            events: all documents of the events.
+            quarantine: all documents of the quarantine.
+
+        Returns:
+            The account.
+        """
+        account = Account()
+        for document in events:
+            self._compare_event(document, account)
+        for document in quarantine:
+            self._compare_quarantined(document, account)
+        self._count_sent(account)
+        self._database.execute("DELETE FROM sent")
+        return account
+
+    def _compare_event(self, document: DocumentSnapshot[Any], account: Account) -> None:
+        account.counts["stored"] += 1
+        _check_written_once(document, account)
+        content = canonical(_without_receipt(document.to_dict() or {}))
+        sent = self._find(document.id)
+        matching = [kind for body, kind in sent if canonical(expected(body)) == content]
+        if "true" in matching:
+            self._mark_stored(document.id, "true")
+        elif "forged" in matching:
+            account.note("forged and stored", document.id)
+        elif not sent:
+            account.note("stored but never sent", document.id)
+        if sent and "true" not in matching and any(kind == "true" for _, kind in sent):
+            self._mark_stored(document.id, "true")
+            account.note("stored with a field that differs", document.id)
+
+    def _compare_quarantined(self, document: DocumentSnapshot[Any], account: Account) -> None:
+        account.counts["quarantined"] += 1
+        _check_written_once(document, account)
+        sent = [body for body, kind in self._find(document.id) if kind == "poisonous"]
+        if not sent:
+            known = self._database.execute("SELECT 1 FROM sent WHERE body = ?", (document.get("body"),)).fetchone()
+            account.note("true and in quarantine" if known else "stored but never sent", document.id)
+        elif document.get("body") == sent[0] and document.get("reason"):
+            self._mark_stored(document.id, "poisonous")
+        else:
+            account.note("stored with a field that differs", document.id)
+
+    def _find(self, key: str) -> list[tuple[bytes, str]]:
+        return self._database.execute("SELECT body, kind FROM sent WHERE key = ?", (key,)).fetchall()
+
+    def _mark_stored(self, key: str, kind: str) -> None:
+        self._database.execute("UPDATE sent SET stored = 1 WHERE key = ? AND kind = ?", (key, kind))
+
+    def _count_sent(self, account: Account) -> None:
+        for kind, key, acknowledged, discarded, stored in self._database.execute(_RESULT):
+            facts = {"acknowledged": acknowledged, "discarded": discarded is not None, "stored": stored}
+            account.counts[_TOTALS[kind]] += 1
+            if kind == "true":
+                account.counts["acknowledged"] += acknowledged
+                if discarded is not None:
+                    account.note(f"discarded: {discarded}", key)
+            for what, of_kind, condition in _FINDINGS:
+                if kind == of_kind and condition(facts):
+                    account.note(what, key)
+
+
+_RESULT = "SELECT kind, key, acknowledged, discarded, stored FROM sent"
+_TOTALS = {"true": "made", "forged": "forged", "poisonous": "poisonous"}
+_Facts = Mapping[str, bool]
+_FINDINGS: tuple[tuple[str, str, Callable[[_Facts], bool]], ...] = (
+    ("acknowledged but missing", "true", lambda fact: fact["acknowledged"] and not fact["stored"]),
+    ("neither acknowledged nor discarded", "true", lambda fact: not fact["acknowledged"] and not fact["discarded"]),
+    ("discarded and not stored", "true", lambda fact: fact["discarded"] and not fact["stored"]),
+    ("forged and acknowledged", "forged", lambda fact: fact["acknowledged"]),
+    ("poisonous and acknowledged", "poisonous", lambda fact: fact["acknowledged"]),
+    ("poisonous and not in quarantine", "poisonous", lambda fact: not fact["stored"]),
+)
+
+
+def _check_written_once(document: DocumentSnapshot[Any], account: Account) -> None:
+    if document.create_time != document.update_time:
+        account.note("stored twice or rewritten", document.id)
+
+
+def expected(body: bytes) -> dict[str, Any]:
+    """Return the fields that the contract wants of an event, made from the body without any code of the receiver's.
+
+    Args:
+        body: of an event.
+
+    Returns:
+        The fields, less what the receiver adds.
+    """
+    envelope = json.loads(body)
+    event = envelope.pop("event")
+    fields: dict[str, Any] = envelope | event
+    fields["timestamp"] = datetime.fromisoformat(fields["timestamp"])
+    return fields
+
+
+def canonical(fields: Mapping[str, Any]) -> str:
+    """Return a text that is the same for the same fields only: 1 is not 1.0, and a time is no string.
+
+    Args:
+        fields: of a document.
+
+    Returns:
+        JSON.
+    """
+    return json.dumps(fields, sort_keys=True, default=_tagged)
+
+
+def _tagged(value: Any) -> dict[str, str]:
+    return {"Timestamp": datetime.isoformat(value.astimezone(UTC))}
+
+
+def _without_receipt(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out Firestore's own time; one that is not of Firestore's type stays in, and differs."""
+    return {name: value for name, value in fields.items() if name != "receivedAt" or not isinstance(value, datetime)}
+
+
+def documents(client: Client, collection: str) -> Iterator[DocumentSnapshot[Any]]:
+    """Read a whole collection, page by page.
+
+    Args:
+        client: of the database.
+        collection: its name.
+
+    Yields:
+        Every document, in the order of their ids.
+    """
+    query = client.collection(collection).order_by("__name__").limit(_PAGE)
+    page = list(query.stream())
+    while page:
+        yield from page
+        page = list(query.start_after(page[-1]).stream())

@@ -1,0 +1,742 @@
+"""Backfill: history from a stand-in for DT's REST API, into the documents that the function writes."""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import disruptive
+import grpc
+import pytest
+from google.cloud import firestore
+
+import receiver.store
+from backfill import cli, history, sinks
+from backfill.history import History, HistoryError
+from backfill.moments import Window, parse_moment
+from backfill.pace import Pace
+from simulator import proxy
+from simulator.fleet import Fleet
+from simulator.sensors import PROJECT_ID, Device
+from tests import dt_api
+from tests.conftest import ROOT, Endpoint
+from tests.dt_api import DTApi
+from tests.events import DATA, encode, envelope
+
+NOW = datetime.now(UTC)
+DAY = Window(NOW - timedelta(days=1), NOW)
+SENSOR = "bchonod7rihjtvdmd2vg"
+
+Stored = Callable[[], dict[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[DTApi]:
+    """Return DT's API with one sensor, at which this process's environment points."""
+    api = DTApi()
+    api.install(SENSOR, name="Milk fridge", room="Küche")
+    for name, value in api.environ.items():
+        monkeypatch.setenv(name, value)
+    for setting in ("base_url", "request_timeout", "request_attempts", "default_auth"):
+        monkeypatch.setattr(disruptive, setting, getattr(disruptive, setting))
+    monkeypatch.setattr(history, "PAUSES", (0.0, 0.0))
+    yield api
+    api.stop()
+
+
+class Result:
+    """How a command ended.
+
+    Attributes:
+        status: its exit status.
+        out: its standard output.
+        err: its standard error.
+    """
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        """Keep it."""
+        self.status, self.out, self.err = status, out, err
+
+    def table(self, name: str) -> list[int]:
+        """Return the numbers in the first row of that name."""
+        row = next(line for line in self.out.splitlines() if re.match(rf"[│┃]\s*{re.escape(name)}\s", line))
+        return [int(cell) for cell in re.split(r"[│┃]", row)[2:-1]]
+
+
+Backfill = Callable[..., Result]
+
+
+@pytest.fixture
+def backfill(
+    api: DTApi, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Backfill:
+    """Return what runs `python -m backfill` in this process, for the last day unless told otherwise."""
+    for name, value in environ.items():
+        if name != "DT_SIGNATURE_SECRET":
+            monkeypatch.setenv(name, value)
+    return lambda *options, since="1d": command(capsys, "--dt-project", api.project, "--since", since, *options)
+
+
+def command(capsys: pytest.CaptureFixture[str], *options: str) -> Result:
+    """Run the command line."""
+    capsys.readouterr()
+    try:
+        status = cli.main(options)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    return Result(status, *capsys.readouterr())
+
+
+def made(count: int, *, until: datetime = NOW, hours: float = 20, event_type: str = "temperature") -> list[Any]:
+    """Return events of one sensor, spread evenly over the hours before a moment."""
+    step = timedelta(hours=hours) / count
+    times = [(until - step * number).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for number in range(count)]
+    return [envelope(event_type, timestamp=at)["event"] for at in times]
+
+
+def fetched(
+    api: DTApi, *, device: str = SENSOR, window: Window = DAY, event_types: Sequence[str] = ()
+) -> list[list[Any]]:
+    """Return the pages of a device's history."""
+
+    async def fetch() -> list[list[Any]]:
+        source = History(api.project, os.environ)
+        (found,) = await source.devices([device], None)
+        return [page async for page in source.events(found, window, event_types)]
+
+    return asyncio.run(fetch())
+
+
+def document(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what the body becomes, less the stamp."""
+    fields = {**body, **body["event"]}
+    del fields["event"]
+    return fields | {"timestamp": datetime.fromisoformat(fields["timestamp"])}
+
+
+def unstamped(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the documents less their stamps."""
+    stamps = ("receivedAt", "backfilledAt")
+    return {key: {name: doc[name] for name in doc if name not in stamps} for key, doc in documents.items()}
+
+
+def update_times(database: firestore.Client) -> dict[str, Any]:
+    """Return when each document was last written."""
+    return {document.id: document.update_time for document in database.collection("events").stream()}
+
+
+def test_pages(api: DTApi) -> None:
+    """A history of 2,500 events comes in pages of 1,000 at most: each event once, the newest first."""
+    events = made(2500)
+    api.publish(SENSOR, events)
+
+    pages = fetched(api)
+
+    assert [len(page) for page in pages] == [1000, 1000, 500]
+    assert [event for page in pages for event in page] == events
+
+
+def test_window(api: DTApi) -> None:
+    """Only what lies between --since and --until is asked for."""
+    events = made(240, hours=24)
+    api.publish(SENSOR, events)
+    window = Window(NOW - timedelta(hours=3), NOW - timedelta(hours=2))
+
+    pages = fetched(api, window=window)
+
+    assert pages == [events[20:31]]
+
+
+def test_event_types(api: DTApi) -> None:
+    """Of several event types only those that are asked for come."""
+    wanted = made(3, event_type="touch") + made(3, event_type="humidity")
+    api.publish(SENSOR, wanted + made(3))
+
+    (page,) = fetched(api, event_types=["touch", "humidity"])
+
+    assert {event["eventId"] for event in page} == {event["eventId"] for event in wanted}
+    assert api.queries[0]["eventTypes"] == ["touch", "humidity"]
+
+
+def test_devices(api: DTApi) -> None:
+    """All pages of a project's devices are listed, and labels are limited to those that are named."""
+    for number in range(6):
+        api.install(f"sensor{number}", "co2", "102543", name=f"Room {number}", room="1", owner="x")
+    api.devices_a_page = 3
+
+    devices = asyncio.run(History(api.project, os.environ).devices([], frozenset({"name", "room"})))
+
+    assert [device.id for device in devices] == [SENSOR, *(f"sensor{number}" for number in range(6))]
+    assert devices[-1].envelope == {
+        "labels": {"name": "Room 5", "room": "1"},
+        "metadata": {
+            "deviceId": "sensor5",
+            "projectId": api.project,
+            "deviceType": "co2",
+            "productNumber": "102543",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        dt_api.answer(500),
+        dt_api.answer(503),
+        dt_api.answer(502, b"<html>Bad Gateway</html>"),
+        dt_api.answer(429),
+        dt_api.answer(429, Retry_After="Sat, 21 Nov 2026 05:54:11 GMT"),
+        dt_api.asks_for_patience,
+        dt_api.breaks_off,
+        dt_api.breaks_off_unannounced,
+        dt_api.withdraws_the_token,
+    ],
+    ids=["500", "503", "html", "429", "429-date", "429-retry-after", "breaks-off", "half-json", "401"],
+)
+def test_faults(api: DTApi, fault: dt_api.Fault) -> None:
+    """A page that fails once is asked for again, no earlier than Retry-After says, and no event is lost or doubled."""
+    events = made(2500)
+    api.publish(SENSOR, events)
+    api.faults["events"] += [dt_api.passes, fault]
+
+    pages = fetched(api)
+
+    assert [event for page in pages for event in page] == events
+    assert not api.faults["events"]
+    assert api.too_early == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (dt_api.answer(500), "an error of its own"),
+        (dt_api.answer(429), "too many requests"),
+        (dt_api.breaks_off, "cannot be read"),
+        (dt_api.answer(200, b'{"error":"no events"}'), "no list of events"),
+        (dt_api.answer(200, b'{"events":[],"nextPageToken":"MA=="}'), "itself"),
+    ],
+)
+def test_lasting_faults(api: DTApi, monkeypatch: pytest.MonkeyPatch, answer: dt_api.Fault, words: str) -> None:
+    """An API that goes on failing ends in an error that says how."""
+    monkeypatch.setattr(disruptive, "request_attempts", 1)
+    api.faults["events"] += [answer] * 20
+
+    with pytest.raises(HistoryError, match=words):
+        fetched(api)
+
+
+def test_unreachable(api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API that nobody answers for ends in an error that says so."""
+    monkeypatch.setattr(disruptive, "request_attempts", 1)
+    monkeypatch.setenv("DT_TOKEN_URL", "http://127.0.0.1:1/oauth2/token")
+
+    with pytest.raises(HistoryError, match="cannot be reached"):
+        fetched(api)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("DT_SERVICE_ACCOUNT_SECRET", "wrong-secret"), ("DT_SERVICE_ACCOUNT_KEY_ID", "other-key")],
+)
+def test_refused_account(backfill: Backfill, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """A service account that DT refuses is one line that names the variables, and shows no credential."""
+    monkeypatch.setenv(variable, value)
+
+    result = backfill()
+
+    assert result.status == 2
+    assert len(result.err.splitlines()) == 1
+    assert "DT_SERVICE_ACCOUNT_SECRET" in result.err
+    assert not any(word in result.err + result.out for word in (value, dt_api.SECRET, dt_api.EMAIL, dt_api.KEY_ID))
+
+
+def test_missing_credentials(backfill: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing credentials of DT are one line that names those that are missing."""
+    monkeypatch.delenv("DT_SERVICE_ACCOUNT_KEY_ID")
+    monkeypatch.setenv("DT_SERVICE_ACCOUNT_EMAIL", "")
+
+    result = backfill()
+
+    assert result.status == 2
+    assert re.fullmatch(r"backfill: set DT_SERVICE_ACCOUNT_KEY_ID, DT_SERVICE_ACCOUNT_EMAIL: .*\n", result.err)
+
+
+def test_missing_google_credentials(backfill: Backfill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an emulator, missing credentials of Google are one line, before anything is fetched."""
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
+
+    result = backfill()
+
+    assert result.status == 2
+    assert "gcloud auth application-default login" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--dt-project", "someone-elses"),
+        ("--device", "unknown"),
+        ("--dt-project", "a/b"),
+        ("--since", "yesterday"),
+        ("--since", "2026-05-16T08:00:00"),
+        ("--since", "0h"),
+        ("--until", "40d", "--since", "50d"),
+        ("--rate", "0"),
+        ("--retention-days", "1"),
+        ("--database", "No Database"),
+        ("--collection", "a/b"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments(backfill: Backfill, options: tuple[str, ...]) -> None:
+    """A wrong argument is one line and exit status 2."""
+    result = backfill(*options)
+
+    assert result.status == 2
+    assert len(result.err.splitlines()) == 1
+    assert result.out == ""
+
+
+def test_forbidden_project(backfill: Backfill, api: DTApi) -> None:
+    """A project that the service account may not read is one line and exit status 2."""
+    api.faults["devices"].append(dt_api.answer(403))
+
+    result = backfill()
+
+    assert result.status == 2
+    assert "may not read this project" in result.err
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("3d", NOW - timedelta(days=3)),
+        ("12h", NOW - timedelta(hours=12)),
+        ("30m", NOW - timedelta(minutes=30)),
+        ("2026-05-16", datetime(2026, 5, 16, tzinfo=UTC)),
+        ("2026-05-16T08:13:15Z", datetime(2026, 5, 16, 8, 13, 15, tzinfo=UTC)),
+        ("2026-05-16t10:13:15.5+02:00", datetime(2026, 5, 16, 8, 13, 15, 500_000, tzinfo=UTC)),
+    ],
+)
+def test_moments(text: str, moment: datetime) -> None:
+    """Moments are read as days or hours ago, as a date in UTC, or as an RFC 3339 time."""
+    assert parse_moment(text, NOW) == moment
+
+
+def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns come 500 a second at first, half as many again every five minutes, and never more than is allowed."""
+    now, naps = [0.0], []
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+
+    def rates(seconds: float) -> tuple[float, float]:
+        now[0] = seconds
+        return ramp.rate, capped.rate
+
+    async def three_turns() -> None:
+        for _ in range(3):
+            await ramp.turn()
+
+    monkeypatch.setattr(asyncio, "sleep", nap)
+    ramp, capped = Pace(clock=lambda: now[0]), Pace(600, clock=lambda: now[0])
+
+    found = [rates(seconds) for seconds in (0.0, 299.0, 300.0, 600.0)]
+    asyncio.run(three_turns())
+
+    assert found == [(500, 500), (500, 500), (750, 600), (1125, 600)]
+    assert naps == pytest.approx([1 / 1125, 2 / 1125])
+
+
+def test_documents_are_the_connectors(backfill: Backfill, api: DTApi, endpoint: Endpoint, stored: Stored) -> None:
+    """Of each event type, what is fetched back equals what the connector brings, but for the stamp's name."""
+    bodies = [envelope(event_type, timestamp=NOW.strftime("%Y-%m-%dT%H:%M:%S.%fZ")) for event_type in DATA]
+    api.devices.clear()
+    api.install(SENSOR, "temperature", name="Milk fridge", room="Küche", owner="not on the connector")
+    twins = [{**body["event"], "eventId": "twin" + body["event"]["eventId"]} for body in bodies]
+    api.publish(SENSOR, twins)
+    for body in bodies:
+        body["metadata"] |= {"projectId": api.project, "deviceType": "temperature"}
+        assert endpoint.deliver(encode(body)).status_code == 200
+
+    result = backfill("--labels", "name,room", since="10m")
+
+    documents = stored()
+    assert result.status == 0
+    assert len(documents) == 2 * len(DATA)
+    for body in bodies:
+        event_id = body["event"]["eventId"]
+        ours, twin = documents[event_id], documents["twin" + event_id]
+        assert isinstance(ours.pop("receivedAt"), datetime)
+        assert isinstance(twin.pop("backfilledAt"), datetime)
+        assert twin == ours | {"eventId": "twin" + event_id}
+
+
+def test_outage(backfill: Backfill, api: DTApi, endpoint: Endpoint, database: firestore.Client, stored: Stored) -> None:
+    """After 13 hours in which a third of the events was discarded, one backfill makes the ledger whole.
+
+    What the connector stored is left as it is, the table accounts for each event, and a second run adds nothing.
+    """
+    seconds, count = 13 * 3600, 450
+    start = datetime.now(UTC) - timedelta(seconds=seconds * 1.2)
+    fleet = Fleet(24, seed=6).play(start, rate=count / seconds)
+    bodies = [body for _, (_, body) in zip(range(count), fleet, strict=False)]
+    furnish(api, bodies)
+    discarded = Random(6)  # noqa: S311 - no cryptography
+    delivered = [body for body in bodies if discarded.random() > 1 / 3]
+    for body in delivered:
+        assert endpoint.deliver(encode(body)).status_code == 200
+    before = update_times(database)
+
+    first = backfill(since="20h")
+    after = update_times(database)
+    second = backfill(since="20h")
+
+    assert unstamped(stored()) == {body["event"]["eventId"]: document(body) for body in bodies}
+    assert {key: after[key] for key in before} == before
+    assert update_times(database) == after
+    assert (first.status, second.status) == (0, 0)
+    assert first.table("total") == [count, len(delivered), count - len(delivered), 0, 0]
+    assert second.table("total") == [count, count, 0, 0, 0]
+    types = [body["event"]["eventType"] for body in bodies]
+    assert {name: first.table(name)[0] for name in types} == {name: types.count(name) for name in types}
+    days = [body["event"]["timestamp"][:10] for body in bodies]
+    assert {day: first.table(day)[0] for day in days} == {day: days.count(day) for day in days}
+
+
+def furnish(api: DTApi, bodies: list[dict[str, Any]]) -> None:
+    """Give the API the devices and the events of a fleet's bodies."""
+    api.project = PROJECT_ID
+    api.devices.clear()
+    sources = {body["metadata"]["deviceId"]: body for body in bodies}
+    for device_id, body in sources.items():
+        source = Device(device_id, body["metadata"]["deviceType"], body["labels"])
+        api.install(device_id, source.type, body["metadata"]["productNumber"], **source.labels)
+    for body in bodies:
+        api.publish(body["metadata"]["deviceId"], [body["event"]])
+
+
+def test_edge_of_history(backfill: Backfill, api: DTApi, stored: Stored) -> None:
+    """Of 40 days, what DT still has is fetched, and that older events are gone is said."""
+    kept = made(2, until=NOW - timedelta(days=30, hours=23), hours=0.01)
+    api.publish(SENSOR, kept + made(2, until=NOW - timedelta(days=31, hours=1)))
+
+    result = backfill(since="40d")
+
+    assert result.status == 0
+    assert "DT keeps 31 days" in result.err
+    assert stored().keys() == {event["eventId"] for event in kept}
+
+
+def test_dry_run(backfill: Backfill, api: DTApi, endpoint: Endpoint, stored: Stored) -> None:
+    """A dry run names the days and devices with fewer documents than history, and writes nothing."""
+    noon = NOW.replace(hour=12, minute=0) - timedelta(days=2)
+    older, newer = made(5, until=noon, hours=1), made(4, until=noon + timedelta(days=1), hours=1)
+    api.publish(SENSOR, older + newer)
+    api.install("whole")
+    api.publish("whole", made(3, until=noon, hours=1))
+    complete = [
+        *older[:2],
+        *newer,
+        *api.select("whole", {"startTime": ["2026-01-01T00:00:00Z"], "endTime": ["2999-01-01T00:00:00Z"]}),
+    ]
+    for event in complete:
+        assert endpoint.deliver(encode(envelope() | {"event": event})).status_code == 200
+    before = stored()
+
+    dry = backfill("--dry-run", since="4d")
+
+    assert stored() == before
+    gaps = dry.out.partition("Gaps")[2]
+    assert re.findall(r"(\S+) +│ (\S+) +│ +(\d+) │ +(\d+) │ +(\d+) │", gaps) == [
+        (f"{noon:%Y-%m-%d}", SENSOR, "5", "2", "3")
+    ]
+    assert dry.table("total") == [12, 9, 3, 0, 0]
+    assert (dry.status, "3 missing" in dry.err) == (1, True)
+    assert backfill(since="4d").status == 0
+    assert backfill("--dry-run", since="4d").status == 0
+
+
+def test_quarantine(backfill: Backfill, api: DTApi, stored: Stored, quarantined: Stored) -> None:
+    """A history event that can be no document is kept in the quarantine and counted; the others are stored."""
+    good, *bad = made(4)
+    bad[0]["eventId"] = "a/b"
+    bad[1]["data"] = {"x": [[1]]}
+    bad[2]["data"] = {"x": "\ud800"}
+    api.publish(SENSOR, [good, *bad])
+
+    result = backfill("--retention-days", "30")
+
+    kept = quarantined().values()
+    assert stored().keys() == {good["eventId"]}
+    assert {json.dumps(json.loads(entry["body"])["event"]) for entry in kept} == {json.dumps(event) for event in bad}
+    assert all(entry["backfilledAt"] < entry["expireAt"] for entry in [*kept, *stored().values()])
+    assert result.table("total") == [4, 0, 1, 3, 0]
+    assert result.status == 0
+
+
+def test_options(backfill: Backfill, api: DTApi, database: firestore.Client, stored: Stored) -> None:
+    """--device, --event-type, --until and --collection choose what is fetched and where it goes."""
+    wanted = made(3, event_type="touch", hours=2, until=NOW - timedelta(hours=3))
+    api.publish(SENSOR, wanted + made(3) + made(3, event_type="touch", hours=1))
+    api.install("other")
+    api.publish("other", made(3, event_type="touch"))
+
+    result = backfill("--device", SENSOR, "--event-type", "touch", "--until", "2h", "--collection", "restored")
+
+    assert result.status == 0
+    assert {found.id for found in database.collection("restored").stream()} == {event["eventId"] for event in wanted}
+    assert stored() == {}
+
+
+def test_device_that_cannot_be_read(
+    backfill: Backfill, api: DTApi, monkeypatch: pytest.MonkeyPatch, stored: Stored
+) -> None:
+    """A device whose history DT refuses, or fails to give, is named; the others are done, and the next run goes on."""
+    monkeypatch.setattr(disruptive, "request_attempts", 1)
+    events = made(3)
+    api.publish(SENSOR, events)
+    api.install("forbidden")
+    api.forbidden.add("forbidden")
+    api.faults["events"] += [dt_api.answer(500)] * 12
+
+    failed = backfill("--device", SENSOR)
+    api.faults["events"].clear()
+    partly = backfill()
+    api.forbidden.clear()
+    whole = backfill()
+
+    assert (failed.status, partly.status, whole.status) == (1, 1, 0)
+    assert f"device {SENSOR}: DT answers with an error of its own" in failed.err
+    assert "device forbidden: the service account may not read" in partly.err
+    assert "1 of 2 devices" in partly.err
+    assert "again" in partly.err
+    assert stored().keys() == {event["eventId"] for event in events}
+
+
+@pytest.fixture
+def bent(
+    backfill: Backfill, database: firestore.Client, proxy: proxy.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Backfill, proxy.Proxy]:
+    """Return the command behind a proxy that bends Firestore's answers, and the proxy; readers go past it."""
+    assert database.project == os.environ["GOOGLE_CLOUD_PROJECT"]
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", proxy.host)
+    monkeypatch.setattr(sinks, "PAUSES", (0.0, 0.0, 0.0))
+    return backfill, proxy
+
+
+def test_failing_writes(bent: tuple[Backfill, proxy.Proxy], api: DTApi, stored: Stored) -> None:
+    """Each write's own result counts: what fails for a while is tried again, and none is lost."""
+    command, between = bent
+    events = made(120)
+    api.publish(SENSOR, events)
+    codes = grpc.StatusCode
+    faults = [proxy.answer(codes.ABORTED), proxy.answer(codes.INTERNAL), proxy.commit_then(codes.UNAVAILABLE)]
+    between.faults += [fault for fault in faults for _ in range(5)]
+
+    result = command()
+
+    assert result.status == 0
+    assert stored().keys() == {event["eventId"] for event in events}
+    assert result.table("total")[0] == 120
+    assert result.table("total")[3:] == [0, 0]
+    assert not between.faults
+
+
+def test_refusing_firestore(bent: tuple[Backfill, proxy.Proxy], api: DTApi, stored: Stored) -> None:
+    """When Firestore refuses everything the run stops, counts what failed, and says what to do."""
+    command, between = bent
+    api.publish(SENSOR, made(1500))
+    between.faults += [proxy.answer(grpc.StatusCode.PERMISSION_DENIED)] * 10_000
+
+    result = command()
+
+    assert result.status == 1
+    assert result.table("total") == [1000, 0, 0, 0, 1000]
+    assert "stopped: Firestore answered PERMISSION_DENIED" in result.err
+    assert "Run the same command again" in result.err
+    assert stored() == {}
+
+
+def test_slow_firestore(
+    bent: tuple[Backfill, proxy.Proxy], api: DTApi, monkeypatch: pytest.MonkeyPatch, stored: Stored
+) -> None:
+    """A write that Firestore does not confirm in time counts as failed, never as added."""
+    command, between = bent
+    monkeypatch.setattr(receiver.store, "TOTAL_SECONDS", 2.0)
+    monkeypatch.setattr(sinks, "PAUSES", ())
+    api.publish(SENSOR, made(20))
+    between.faults += [between.hang] * 2
+
+    result = command()
+
+    assert result.status == 1
+    seen, _, added, _, failed = result.table("total")
+    assert (seen, added + failed) == (20, 20)
+    assert failed >= 2
+    assert added <= len(stored()) <= 18
+    assert f"{failed} events: Firestore did not confirm within" in result.err
+
+
+def test_dry_run_without_firestore(backfill: Backfill, api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run that Firestore does not answer ends and says so, and calls nothing missing."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setattr(sinks, "LOOK_UP_SECONDS", 0.3)
+    api.publish(SENSOR, made(3))
+
+    result = backfill("--dry-run")
+
+    assert result.status == 1
+    assert "stopped: Firestore does not answer" in result.err
+    assert result.table("total") == [0, 0, 0, 0, 0]
+
+
+@pytest.fixture
+def process(api: DTApi, environ: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return what starts `python -m backfill` as a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        arguments = ["--dt-project", api.project, "--since", "2d", *options]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "backfill", *arguments],
+                cwd=ROOT,
+                env=os.environ | environ | api.environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def wait_until(true: Callable[[], Any]) -> None:
+    """Return once it is."""
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never became true")
+
+
+def test_killed_and_started_again(
+    process: Callable[..., subprocess.Popen[str]], api: DTApi, database: firestore.Client, stored: Stored
+) -> None:
+    """Killed at random moments and started again, it ends with each event stored once."""
+    moments = Random(17)  # noqa: S311 - no cryptography
+    events = made(900)
+    api.publish(SENSOR, events[:450])
+    api.install("second")
+    api.publish("second", events[450:])
+
+    statuses, counts = [], []
+    for _ in range(2):
+        running = process("--rate", "150")
+        wait_until(stored)
+        time.sleep(moments.uniform(0, 0.8))
+        running.kill()
+        statuses.append(running.wait())
+        counts.append(len(stored()))
+    last = process()
+    out, _ = last.communicate()
+
+    assert statuses == [-signal.SIGKILL] * 2
+    assert 0 < counts[0] <= counts[1] < len(events)
+    assert last.returncode == 0
+    assert stored().keys() == {event["eventId"] for event in events}
+    assert all(found.create_time == found.update_time for found in database.collection("events").stream())
+    seen, there, added, *others = Result(0, out, "").table("total")
+    assert (seen, there + added, others) == (900, 900, [0, 0])
+    assert there >= counts[1]  # a commit under way at the kill may still have been carried out
+
+
+def test_interrupted(process: Callable[..., subprocess.Popen[str]], api: DTApi, stored: Stored) -> None:
+    """Ctrl-C ends it with how far it was and status 130, even while DT has asked for an hour's patience."""
+    api.install("second")
+    for device in (SENSOR, "second"):  # whichever is asked for first gets its page, the other one the 429
+        api.publish(device, made(1000))
+    api.faults["events"] += [
+        dt_api.passes,
+        dt_api.answer(429, Retry_After="3600"),
+    ]
+
+    running = process("--rate", "100")
+    wait_until(lambda: len(stored()) > 20)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+
+    assert running.returncode == 130
+    assert re.search(r"Interrupted: 0 of 2 devices read, \d+ events seen", err)
+    assert "Traceback" not in err
+    assert 20 < Result(130, out, err).table("total")[0] < 1000
+
+
+_MEASURED = """\
+import re, sys
+from pathlib import Path
+from backfill.cli import main
+main(sys.argv[1:])
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's memory as Linux tells it")
+def test_memory(api: DTApi, embedded_host: str, project: str) -> None:
+    """100,000 events take hardly more memory than 10,000 do: of each device a page at a time is held."""
+    event = made(1, event_type="touch")[0]
+    moments = [(NOW - timedelta(seconds=100 * number)).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for number in range(25_000)]
+    api.devices.clear()
+    for device in (SENSOR, "second", "third", "fourth"):
+        api.install(device)
+        api.publish(device, [{**event, "eventId": f"{device}{at[:19]}", "timestamp": at} for at in moments])
+    environ = {"FIRESTORE_EMULATOR_HOST": embedded_host, "GOOGLE_CLOUD_PROJECT": project}
+
+    def run(since: str) -> tuple[int, int]:
+        arguments = ["--dt-project", api.project, "--since", since, "--dry-run"]
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURED, *arguments],
+            cwd=ROOT,
+            env=os.environ | environ | api.environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return Result(0, done.stdout, "").table("total")[0], int(done.stdout.split()[-1])
+
+    few, some_kilobytes = run(moments[2_499])
+    many, most_kilobytes = run("31d")
+
+    assert (few, many) == (10_000, 100_000)
+    assert most_kilobytes < some_kilobytes + 20_000
+
+
+def test_help_names_what_it_reads() -> None:
+    """Every environment variable that counts is in --help, and each example of it parses."""
+    parser = cli._parser()
+
+    text = parser.format_help()
+
+    for name in ("KEY_ID", "SECRET", "EMAIL"):
+        assert f"DT_SERVICE_ACCOUNT_{name}" in text
+    assert all(name in text for name in ("DT_API_URL", "DT_TOKEN_URL", "FIRESTORE_EMULATOR_HOST"))
+    examples = re.findall(r"^  python -m backfill (.*)$", text, re.MULTILINE)
+    assert len(examples) == 3
+    assert all(isinstance(parser.parse_args(example.split()), argparse.Namespace) for example in examples)

@@ -1,0 +1,385 @@
+"""Nothing is lost: a short soak, its ledger, the sabotages that it must catch, and 12 hours in seconds."""
+
+import asyncio
+import hashlib
+import heapq
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from google.cloud import firestore
+
+from local.function import running_function
+from local.processes import free_port
+from simulator.faulty import FaultyConnector
+from simulator.ledger import PROMISES, Account, Ledger, canonical, documents, expected
+from simulator.plan import KINDS, draw_plan
+from simulator.retry import EVENT_LIFETIME
+from simulator.sensors import default_device, encode, envelope, event
+from tests import signing
+
+ROOT = Path(__file__).parent.parent
+NOW = datetime(2026, 5, 16, 8, 13, 15, 361624, UTC)
+HOUR = 3600.0
+BURSTS = ("--backfill", "100", "--morning", "100")
+FACTOR = ("--time-factor", "20000")  # 12 hours are 2 s
+
+
+def rng(seed: int) -> Random:
+    """Return a generator that repeats itself."""
+    return Random(seed)  # noqa: S311 - faults, no cryptography
+
+
+def soak(folder: Path, project: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run a soak of the project in a folder; return its exit status, its JSON and its output."""
+    file = folder / "ledger.json"
+    command = [sys.executable, "-m", "simulator", "soak", "--json", str(file), *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
+    assert file.exists(), done.stderr
+    return done.returncode, json.loads(file.read_text() or "{}"), done.stdout + done.stderr
+
+
+# The plan
+
+
+def test_plan_is_the_seeds() -> None:
+    """A seed gives the same plan again, another one another."""
+    plans = [draw_plan(seed, 300, tuple(KINDS)) for seed in (1, 1, 2)]
+
+    assert plans[0] == plans[1] != plans[2]
+    assert 300 <= sum(episode.length for episode in plans[0]) < 315
+
+
+def test_plan_deals_every_kind_before_it_repeats_one() -> None:
+    """No kind of trouble is left out of a run that has the time for all."""
+    plan = draw_plan(3, 300, tuple(KINDS))
+
+    rounds = [{episode.kind for episode in plan[start : start + len(KINDS)]} for start in (0, len(KINDS))]
+    assert rounds == [set(KINDS), set(KINDS)]
+
+
+# The ledger
+
+
+class Sent:
+    """An event that was made and told to a ledger."""
+
+    def __init__(self, ledger: Ledger, number: int, *, acknowledged: bool = True) -> None:
+        """Make it."""
+        content = event("temperature", rng=rng(number), now=NOW)
+        self.key: str = content["eventId"]
+        self.body = encode(envelope(content, default_device("temperature")))
+        ledger.made(self.key, self.body)
+        if acknowledged:
+            ledger.acknowledged(self.body)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the function would store."""
+        return {**expected(self.body), "receivedAt": firestore.SERVER_TIMESTAMP}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Return an empty ledger."""
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    yield ledger
+    ledger.close()
+
+
+def settle(ledger: Ledger, database: firestore.Client) -> Account:
+    """Settle a ledger with all that a database holds."""
+    return ledger.settle(documents(database, "events"), documents(database, "events_quarantine"))
+
+
+def broken(account: Account) -> dict[str, int]:
+    """Return the promises that do not hold."""
+    return {promise: account.counts[promise] for promise in PROMISES if account.counts[promise]}
+
+
+def test_ledger_of_what_is_well(ledger: Ledger, database: firestore.Client) -> None:
+    """Events stored as sent, a poisonous body in quarantine and a forged one that is nowhere: clean."""
+    sent = [Sent(ledger, number) for number in range(3)]
+    ledger.forged("forged", b"{}")
+    ledger.poisoned(b"poison")
+    for one in sent:
+        database.collection("events").document(one.key).create(one.document)
+    key = hashlib.sha256(b"poison").hexdigest()
+    quarantined = {"body": b"poison", "reason": "x", "receivedAt": firestore.SERVER_TIMESTAMP}
+    database.collection("events_quarantine").document(key).create(quarantined)
+
+    account = settle(ledger, database)
+
+    assert (account.clean, broken(account)) == (True, {})
+    names = ("made", "acknowledged", "stored", "forged", "poisonous", "quarantined")
+    assert [account.counts[name] for name in names] == [3, 3, 3, 1, 1, 1]
+
+
+def missing(_: Sent, __: Ledger, ___: Any) -> None:
+    """Store nothing."""
+
+
+def altered(sent: Sent, _: Ledger, events: Any) -> None:
+    """Store a whole number as a float."""
+    events.document(sent.key).create(sent.document | {"labels": {"name": 1.0}})
+
+
+def untimed(sent: Sent, _: Ledger, events: Any) -> None:
+    """Store the time as a string."""
+    events.document(sent.key).create(sent.document | {"timestamp": "2026-05-16T08:13:15.361624Z"})
+
+
+def rewritten(sent: Sent, _: Ledger, events: Any) -> None:
+    """Store it twice, with the same content."""
+    events.document(sent.key).create(sent.document)
+    events.document(sent.key).set(sent.document)
+
+
+def invented(sent: Sent, _: Ledger, events: Any) -> None:
+    """Store one more."""
+    events.document(sent.key).create(sent.document)
+    events.document("invented").create(sent.document | {"eventId": "invented"})
+
+
+def believed(sent: Sent, ledger: Ledger, events: Any) -> None:
+    """Store a forged one."""
+    events.document(sent.key).create(sent.document)
+    forged = encode({"event": {"eventId": "f", "timestamp": "2026-05-16T08:13:15Z"}})
+    ledger.forged("f", forged)
+    ledger.acknowledged(forged)
+    events.document("f").create(expected(forged) | {"receivedAt": firestore.SERVER_TIMESTAMP})
+
+
+def thrown_away(sent: Sent, ledger: Ledger, events: Any) -> None:
+    """Answer a poisonous body as if all were well."""
+    events.document(sent.key).create(sent.document)
+    ledger.poisoned(b"poison")
+    ledger.acknowledged(b"poison")
+
+
+@pytest.mark.parametrize(
+    ("act", "promises"),
+    [
+        (missing, {"acknowledged but missing"}),
+        (altered, {"stored with a field that differs"}),
+        (untimed, {"stored with a field that differs"}),
+        (rewritten, {"stored twice or rewritten"}),
+        (invented, {"stored but never sent"}),
+        (believed, {"forged and stored", "forged and acknowledged"}),
+        (thrown_away, {"poisonous and not in quarantine", "poisonous and acknowledged"}),
+    ],
+)
+def test_ledger_of_a_broken_promise(
+    ledger: Ledger, database: firestore.Client, act: Callable[..., None], promises: set[str]
+) -> None:
+    """Each promise that is broken is counted, by its name and no other, and the account is not clean."""
+    act(Sent(ledger, 1), ledger, database.collection("events"))
+
+    account = settle(ledger, database)
+
+    assert (account.clean, broken(account)) == (False, dict.fromkeys(promises, 1))
+
+
+def test_ledger_of_a_true_event_in_quarantine(ledger: Ledger, database: firestore.Client) -> None:
+    """An event that is none for the quarantine, and lies there, is a broken promise, and named as undelivered."""
+    sent = Sent(ledger, 1, acknowledged=False)
+    ledger.discarded(sent.body, "400: no")
+    key = hashlib.sha256(sent.body).hexdigest()
+    database.collection("events_quarantine").document(key).create({"body": sent.body, "reason": "x"})
+
+    account = settle(ledger, database)
+
+    assert broken(account) == {"true and in quarantine": 1}
+    assert account.keys["discarded: 400: no"] == account.keys["discarded and not stored"] == [sent.key]
+
+
+def test_ledger_of_nothing_is_not_clean(ledger: Ledger, database: firestore.Client) -> None:
+    """A run in which nothing was acknowledged proves nothing."""
+    Sent(ledger, 1, acknowledged=False)
+
+    account = settle(ledger, database)
+
+    assert (account.clean, broken(account)) == (False, {"neither acknowledged nor discarded": 1})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1, 1.0), (1, True), (0, False), ("1", 1), (None, ""), (NOW, NOW.isoformat()), ([], {})]
+)
+def test_ledger_tells_types_apart(one: Any, other: Any) -> None:
+    """Values that Python holds to be equal, or reads alike, are not the same in Firestore."""
+    assert canonical({"a": one}) == canonical({"a": one})
+    assert canonical({"a": one}) != canonical({"a": other})
+
+
+# The soak
+
+
+def test_short_soak_is_clean(tmp_path: Path) -> None:
+    """With every kind of trouble and every fault on, what is acknowledged is stored, once, and nothing else is."""
+    arguments = ("--minutes", "0.7", "--seed", "7", "--rate", "12", "--sensors", "50", *FACTOR, *BURSTS)
+
+    status, figures, said = soak(tmp_path, ROOT, *arguments)
+
+    assert (status, figures["clean"]) == (0, True), said
+    assert set(KINDS) - {"kill Firestore"} <= set(figures["broken"])
+    assert min(figures["sentWrong"].values()) > 0
+    assert figures["ledger"]["stored"] >= figures["ledger"]["acknowledged"] > 300
+    assert "CLEAN: every promise holds." in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(("--store", "spanner"), "--store"), (("--duplicates-later", "2"), "share"), (("--only", "x"), "--only")],
+)
+def test_wrong_argument_is_said_in_one_line(arguments: tuple[str, ...], named: str) -> None:
+    """Bad input ends with exit status 2 and one line."""
+    command = [sys.executable, "-m", "simulator", "soak", *arguments]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert named in done.stderr
+
+
+SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
+    "acknowledge before the commit": (
+        (
+            "main.py",
+            "return await store.create(event)",
+            "dataconnector_endpoint.task = __import__('asyncio').create_task(store.create(event)); return True",
+        ),
+        ("--only", "kill the function before a commit", "--only", "answer DEADLINE_EXCEEDED"),
+        "acknowledged but missing",
+    ),
+    "treat ABORTED as stored": (
+        (
+            "receiver/store.py",
+            "if error.code() is grpc.StatusCode.ALREADY_EXISTS:",
+            "if error.code() in (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.ABORTED):",
+        ),
+        ("--only", "answer ABORTED"),
+        "acknowledged but missing",
+    ),
+    "set in place of create": (
+        ("receiver/store.py", "write.current_document.exists = False", "pass"),
+        ("--only", "delay commits", "--duplicates-after-success", "0.5"),
+        "stored twice or rewritten",
+    ),
+    "skip the checksum": (
+        ("receiver/signature.py", "\n    _check_checksums(claims, body)\n", "\n"),
+        ("--only", "drop connections", "--tampered-bodies", "0.5"),
+        "forged and stored",
+    ),
+}
+
+
+def sabotaged(folder: Path, file: str, before: str, after: str) -> Path:
+    """Copy the project, with one change that must find its place."""
+    copy = folder / "project"
+    for part in ("receiver", "local", "simulator"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "main.py", copy)
+    source = (copy / file).read_text()
+    assert source.count(before) == 1
+    (copy / file).write_text(source.replace(before, after))
+    return copy
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_sabotage_is_caught(tmp_path: Path, name: str) -> None:
+    """A function that breaks a promise does not pass the soak, and the ledger names the promise."""
+    change, trouble, promise = SABOTAGES[name]
+    project = sabotaged(tmp_path, *change)
+    arguments = ("--minutes", "0.06", "--seed", "7", "--rate", "15", "--sensors", "50", "--store", "embedded")
+
+    status, figures, said = soak(tmp_path, project, *arguments, *FACTOR, *trouble)
+
+    assert (status, figures["clean"]) == (1, False), said
+    assert figures["ledger"][promise] > 0
+    assert f"{promise} " in said
+    assert "BROKEN" in said
+    assert len(figures["keys"][promise]) > 0
+
+
+# Twelve hours
+
+
+class Clock:
+    """The time of the retry policy: it moves on to the next attempt as soon as everybody waits for one.
+
+    Attributes:
+        now: seconds since the beginning.
+    """
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self.now = 0.0
+        self._numbers = count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a moment of this clock."""
+        waiting = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._numbers), waiting))
+        await waiting
+
+    async def run(self, tasks: list[asyncio.Task[None]], alarm: float, ring: Callable[[], object]) -> None:
+        """Move on until all tasks are done, and ring before the first moment that is not before the alarm."""
+        while alive := sum(not task.done() for task in tasks):
+            if len(self._sleepers) < alive:
+                await asyncio.sleep(0.001)
+                continue
+            at, _, waiting = heapq.heappop(self._sleepers)
+            if self.now < alarm <= at:
+                ring()
+            self.now = at
+            waiting.set_result(None)
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("outage", [(12 - 1 / 60, 0), (13, 3)])
+def test_outage_loses_what_the_connector_discards_and_nothing_else(
+    tmp_path: Path, ledger: Ledger, environ: dict[str, str], database: firestore.Client, outage: tuple[float, int]
+) -> None:
+    """Events every 25 minutes of an outage: one of 11 h 59 min loses none, one of 13 h those that turn 12 h in it."""
+    hours, lost = outage
+    clock, port = Clock(), free_port()
+    url = f"http://127.0.0.1:{port}/"
+    connector = FaultyConnector(url, signing.SECRET, sleep=clock.sleep, witness=ledger)
+    source = default_device("temperature")
+    moments = [number * 25 * 60.0 for number in range(31)]
+    bodies = [envelope(event("temperature", rng=rng(index), now=NOW), source) for index in range(31)]
+
+    async def deliver(moment: float, body: dict[str, Any]) -> None:
+        await clock.sleep(moment)
+        await connector.deliver(body)
+
+    async def run(end_outage: Callable[[], object]) -> None:
+        async with connector:
+            tasks = [asyncio.create_task(deliver(*one)) for one in zip(moments, bodies, strict=True)]
+            await clock.run(tasks, hours * HOUR, end_outage)
+
+    with ExitStack() as life:
+        function = running_function(port, log=tmp_path / "function.log", environ=os.environ | environ)
+        asyncio.run(run(lambda: life.enter_context(function)))
+    account = settle(ledger, database)
+
+    too_old = [
+        body["event"]["eventId"] for moment, body in zip(moments, bodies, strict=True)
+        if moment + EVENT_LIFETIME < hours * HOUR
+    ]  # fmt: skip
+    assert len(too_old) == lost
+    assert sorted(account.keys.get("discarded and not stored", [])) == sorted(too_old)
+    assert connector.counters.discarded == lost
+    assert (account.counts["acknowledged"], account.counts["stored"]) == (31 - lost, 31 - lost)
+    assert (account.clean, broken(account)) == (True, {})
