@@ -30,4 +30,4 @@ ensure_venv
 if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"
 fi
-exec .venv/bin/python -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered -rs
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered -rs

@@ -1,0 +1,552 @@
+#!/usr/bin/env bash
+# From a Google Cloud project to a verified endpoint that stores a Data Connector's events in Firestore.
+# Each step looks first and makes only what is missing or differs. Runs on the bash 3.2 of macOS too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+PROJECT=${DEPLOY_PROJECT:-${GOOGLE_CLOUD_PROJECT:-}}
+REGION=${DEPLOY_REGION:-${GOOGLE_CLOUD_REGION:-}}
+NAME=${DEPLOY_NAME:-dataconnector-endpoint}
+DATABASE=${DEPLOY_DATABASE:-(default)}
+LOCATION=${DEPLOY_LOCATION:-}
+COLLECTION=${DEPLOY_COLLECTION:-events}
+RETENTION_DAYS=${DEPLOY_RETENTION_DAYS:-}
+LEEWAY=${DEPLOY_LEEWAY:-10}
+LOG_LEVEL=${DEPLOY_LOG_LEVEL:-INFO}
+SECRET=${DEPLOY_SECRET:-dt-signature-secret}
+ACCOUNT=${DEPLOY_ACCOUNT:-dataconnector-endpoint}
+RUNTIME=${DEPLOY_RUNTIME:-python313}
+CONCURRENCY=${DEPLOY_CONCURRENCY:-80}
+CPU=${DEPLOY_CPU:-1}
+MEMORY=${DEPLOY_MEMORY:-512Mi}
+TIMEOUT=${DEPLOY_TIMEOUT:-30s}
+MIN_INSTANCES=${DEPLOY_MIN_INSTANCES:-0}
+MAX_INSTANCES=${DEPLOY_MAX_INSTANCES:-100}
+PATIENCE=${DEPLOY_PATIENCE:-120}
+CONNECT_DT_PROJECT=${DEPLOY_CONNECT_DT_PROJECT:-}
+DT_LABELS=${DEPLOY_DT_LABELS:-}
+DT_EVENT_TYPES=${DEPLOY_DT_EVENT_TYPES:-}
+YES='' DRY_RUN='' FORCE='' SECRET_STDIN='' ROTATE_SECRET='' RETIRE_SECRET='' SHOW_SECRET=''
+STEP='' TITLE='' ADVICE='' GIVEN='' PYTHON=''
+
+ROLE=dataconnectorEventCreator
+APIS="artifactregistry cloudbuild cloudfunctions firestore iam logging run secretmanager storage"
+
+usage() {
+    cat <<'USAGE'
+usage: ./deploy.sh [OPTION …]
+
+Deploys the function to Google Cloud with all that it needs, and proves with signed deliveries that it works.
+Running it again changes only what differs. It needs gcloud (logged in), bash and openssl.
+
+  --project ID             default: GOOGLE_CLOUD_PROJECT, else gcloud's configuration
+  --region REGION          default: GOOGLE_CLOUD_REGION, else gcloud's configuration
+  --name NAME              of the function                        (dataconnector-endpoint)
+  --database ID            of the Firestore database              ((default))
+  --location LOCATION      of a new Firestore database            (the region)
+  --collection ID          of the events                          (events)
+  --retention-days N       delete each document after N days      (kept for ever)
+  --leeway SECONDS         tolerance on a signature's times       (10)
+  --log-level LEVEL                                               (INFO)
+
+  --secret NAME            in Secret Manager                      (dt-signature-secret)
+  --secret-stdin           take the signature secret from standard input; several, one a line
+  --rotate-secret          put a new secret above the old one: both verify
+  --retire-secret          drop the old secret
+  --show-secret            print the secret at the end
+
+  --account NAME           of the function's service account      (dataconnector-endpoint)
+  --runtime RUNTIME                                               (python313)
+  --concurrency N          requests at a time in an instance      (80)
+  --cpu N                                                         (1)
+  --memory SIZE                                                   (512Mi)
+  --timeout DURATION                                              (30s)
+  --min-instances N                                               (0)
+  --max-instances N                                               (100)
+  --patience SECONDS       wait for a new endpoint to answer      (120)
+  --force                  deploy the function even if nothing in it changed
+
+  --connect-dt-project ID  create or update the Data Connector in this DT project; the credentials of a DT service
+                           account are DT_SERVICE_ACCOUNT_KEY_ID, …_SECRET and …_EMAIL in the environment
+  --dt-labels A,B          labels to send with each event         (none)
+  --dt-event-types A,B     event types to send                    (all)
+
+  --dry-run                print each command that would change something, and change nothing
+  --yes                    do not ask
+  --help                   this text
+
+Each option that takes a value can come from the environment instead: DEPLOY_MEMORY=1Gi for --memory 1Gi.
+
+examples:
+  ./deploy.sh --project my-project --region europe-west1 --dry-run
+  ./deploy.sh --project my-project --region europe-west1
+  ./deploy.sh --retention-days 365 --yes
+  ./deploy.sh --secret-stdin < secret.txt
+  ./deploy.sh --connect-dt-project bhmh0143iktucae701vg --dt-labels name,room
+  ./deploy.sh --rotate-secret
+USAGE
+}
+
+main() {
+    trap leave EXIT
+    SCRATCH=$(mktemp -d)
+    read_options "$@"
+    check_options
+    check_machine
+    settle_project
+    show_plan
+    check_cloud
+    ensure_database
+    ensure_account
+    ensure_secret
+    ensure_indexes
+    deploy_function
+    smoke_test
+    finish
+}
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+read_options() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --help | -h) usage && exit 0 ;;
+        --yes | --dry-run | --force | --secret-stdin | --rotate-secret | --retire-secret | --show-secret)
+            printf -v "$(variable "$1")" true && shift ;;
+        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+        --project | --region | --name | --database | --location | --collection | --retention-days | --leeway | \
+            --log-level | --secret | --account | --runtime | --concurrency | --cpu | --memory | --timeout | \
+            --min-instances | --max-instances | --patience | --connect-dt-project | --dt-labels | --dt-event-types)
+            [ $# -gt 1 ] || refuse "$1 needs a value"
+            printf -v "$(variable "$1")" %s "$2" && shift 2 ;;
+        *) refuse "$1 is no option" ;;
+        esac
+    done
+}
+
+variable() {
+    printf %s "${1#--}" | tr 'a-z-' 'A-Z_'
+}
+
+check_options() {
+    local number='0|[1-9][0-9]{0,5}'
+    must DATABASE '\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]' "a database id"
+    must COLLECTION '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
+    must RETENTION_DAYS '|[2-9]|[1-9][0-9]{1,5}' "a whole number of days, two or more"
+    must LEEWAY "$number" "a whole number of seconds"
+    must LOG_LEVEL 'DEBUG|INFO|WARNING|ERROR|CRITICAL' "DEBUG, INFO, WARNING, ERROR or CRITICAL"
+    must NAME '[a-z]([a-z0-9-]{0,61}[a-z0-9])?' "lower-case letters, digits and -"
+    must SECRET '[A-Za-z0-9_-]{1,255}' "letters, digits, - and _"
+    must ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and -"
+    must CONCURRENCY "$number" "a whole number"
+    must MIN_INSTANCES "$number" "a whole number"
+    must MAX_INSTANCES "$number" "a whole number"
+    must PATIENCE "$number" "a whole number of seconds"
+    case $SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET in
+    truetrue*) refuse "--secret-stdin, --rotate-secret and --retire-secret exclude one another" ;;
+    esac
+}
+
+must() {
+    [[ ${!1} =~ ^($2)$ ]] || refuse "--$(printf %s "$1" | tr 'A-Z_' 'a-z-') must be $3"
+}
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+say() {
+    printf '%s\n' "$@" >&2
+}
+
+refuse() {
+    say "deploy.sh: $1; see ./deploy.sh --help"
+    exit 2
+}
+
+fail() {
+    say "deploy.sh: $1"
+    exit 1
+}
+
+step() {
+    STEP=$1 TITLE=$2 ADVICE=$3
+    say "" "[$STEP/8] $TITLE"
+}
+
+leave() {
+    local status=$?
+    rm -rf "${SCRATCH:-}"
+    if [ $status -ne 0 ] && [ $status -ne 2 ] && [ -n "$STEP" ]; then
+        say "" "deploy.sh: step $STEP of 8 ($TITLE) failed, for the reason above." "$ADVICE" \
+            "Then run the same command again: it finds what is done and goes on from there."
+    fi
+}
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+# Reads the state. A dry run takes what cannot be read for absent: on a new project most APIs are still off.
+look() {
+    gcloud "$@" --project="$PROJECT" 2>"$SCRATCH/stderr" && return
+    [ -n "$DRY_RUN" ] && return
+    cat "$SCRATCH/stderr" >&2
+    return 1
+}
+
+# Runs a line of shell, or with --dry-run prints it: what is shown is what runs.
+change() {
+    if [ -n "$DRY_RUN" ]; then
+        printf '%s\n' "$1"
+    else
+        eval "$1"
+    fi
+}
+
+cloud() {
+    quoted gcloud "$@" "--project=$PROJECT" --quiet
+}
+
+quoted() {
+    local word line=''
+    for word in "$@"; do
+        case $word in
+        *\'*) line+=$(printf ' %q' "$word") ;;
+        '' | *[!A-Za-z0-9_./:=@,+-]*) line+=" '$word'" ;;
+        *) line+=" $word" ;;
+        esac
+    done
+    printf %s "${line# }"
+}
+
+has() {
+    grep -qxF -- "$2" <<<"$1"
+}
+
+# A service account that was just made is not known everywhere at once.
+patiently() {
+    local pause
+    for pause in 1 2 4 8 16; do
+        change "$1" && return
+        say "Trying again in $pause s …"
+        sleep $pause
+    done
+    change "$1"
+}
+
+# --- the eight steps -------------------------------------------------------------------------------------------------
+
+check_machine() {
+    step 1 "checks" "Mend that."
+    [ -z "${FIRESTORE_EMULATOR_HOST:-}" ] ||
+        fail "FIRESTORE_EMULATOR_HOST is set, and this deploys to the real Firestore: unset it."
+    local tool
+    for tool in gcloud openssl; do
+        command -v $tool >/dev/null || fail "$tool is not installed: https://cloud.google.com/sdk/docs/install has gcloud."
+    done
+    PYTHON=$(command -v python3 || gcloud info --format='value(basic.python_location)')
+    export CLOUDSDK_CORE_DISABLE_PROMPTS=1
+    [ -z "$SECRET_STDIN" ] || read_secret
+}
+
+read_secret() {
+    [ ! -t 0 ] || say "The signature secret, then Ctrl-D:"
+    GIVEN=$(sed -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' -e '/^$/d')
+    [ -n "$GIVEN" ] || fail "Standard input holds no secret."
+    YES=true # standard input is at its end, nobody can answer there
+}
+
+settle_project() {
+    local configured=','
+    [ -n "$PROJECT" ] && [ -n "$REGION" ] || configured=$(gcloud config list --format='csv[no-heading](core.project,functions.region,run.region,compute.region)')
+    PROJECT=${PROJECT:-${configured%%,*}}
+    [ -n "$REGION" ] || REGION=$(printf %s "${configured#*,}" | tr ',' '\n' | grep -m 1 . || true)
+    [ -n "$PROJECT" ] || refuse "no project: name one with --project"
+    [ -n "$REGION" ] || refuse "no region: name one with --region, for instance europe-west1"
+    must PROJECT '[a-z][a-z0-9.:-]{4,61}[a-z0-9]' "a project id"
+    must REGION '[a-z]+-[a-z]+[0-9]+' "a region such as europe-west1"
+    LOCATION=${LOCATION:-$REGION}
+    EMAIL=$ACCOUNT@$PROJECT.iam.gserviceaccount.com
+}
+
+show_plan() {
+    say "Project     $PROJECT" "Region      $REGION" "Function    $NAME ($RUNTIME), public, as $EMAIL" \
+        "Firestore   $DATABASE, collections $COLLECTION and ${COLLECTION}_quarantine" \
+        "Retention   ${RETENTION_DAYS:-for ever}${RETENTION_DAYS:+ days}" "Secret      $SECRET"
+    [ -z "$YES$DRY_RUN" ] || return 0
+    local answer=''
+    read -r -p "Go ahead? [y/N] " answer || true
+    case $answer in
+    y | Y | yes) ;;
+    *) STEP='' && fail "Nothing was changed." ;;
+    esac
+}
+
+check_cloud() {
+    local billing
+    gcloud projects describe "$PROJECT" --format=none ||
+        fail "The project $PROJECT cannot be reached: is gcloud logged in (gcloud auth login), is the project's id spelt \
+right, and may this account see it?"
+    if billing=$(gcloud billing projects describe "$PROJECT" --format='value(billingEnabled)' 2>"$SCRATCH/stderr"); then
+        [ "$billing" = True ] ||
+            fail "Billing is off: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT turns it on."
+    else
+        say "Whether billing is on could not be read; if it is off, the next step says so:" "$(cat "$SCRATCH/stderr")"
+    fi
+}
+
+ensure_database() {
+    step 2 "APIs and the Firestore database" "It takes the roles of the project's owner or editor, and billing."
+    local enabled api type missing=()
+    enabled=$(look services list --enabled --format='value(config.name)')
+    for api in $APIS; do
+        has "$enabled" "$api.googleapis.com" || missing+=("$api.googleapis.com")
+    done
+    [ ${#missing[@]} -eq 0 ] || change "$(cloud services enable "${missing[@]}" --format=none)"
+    type=$(look firestore databases list --format='csv[no-heading](name.basename(),type)')
+    if has "$type" "$DATABASE,DATASTORE_MODE"; then
+        fail "The database $DATABASE is in Datastore mode: name another one with --database."
+    fi
+    has "$type" "$DATABASE,FIRESTORE_NATIVE" ||
+        change "$(cloud firestore databases create "--database=$DATABASE" "--location=$LOCATION" \
+            --type=firestore-native --delete-protection --format=none)"
+}
+
+# All that the function does with Firestore is to create documents, and that takes this one permission;
+# roles/datastore.user could also read, change and delete every document of every database.
+ensure_account() {
+    step 3 "the service account" "It takes roles/iam.serviceAccountAdmin, iam.roleAdmin and resourcemanager.projectIamAdmin."
+    local accounts role member condition bindings
+    accounts=$(look iam service-accounts list --format='value(email)')
+    has "$accounts" "$EMAIL" ||
+        change "$(cloud iam service-accounts create "$ACCOUNT" "--display-name=Stores Data Connector events")"
+    role=$(look iam roles list --show-deleted --format='csv[no-heading](name.basename(),deleted)')
+    if has "$role" "$ROLE,True"; then
+        change "$(cloud iam roles undelete $ROLE --format=none)"
+    elif ! has "$role" "$ROLE,"; then
+        change "$(cloud iam roles create $ROLE "--title=Data Connector event creator" \
+            --permissions=datastore.entities.create --stage=GA --format=none)"
+    fi
+    member=serviceAccount:$EMAIL role=projects/$PROJECT/roles/$ROLE
+    condition="resource.name==\"projects/$PROJECT/databases/$DATABASE\""
+    bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
+    has "$bindings" "$member $role $condition" ||
+        patiently "$(cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" \
+            "--condition=^;^expression=$condition;title=only $DATABASE" --format=none)"
+}
+
+# The function names a version, not "latest": instances read a secret when they start, so with "latest" old and new
+# instances would disagree for a while; a version that changes makes a new revision, all at once.
+ensure_secret() {
+    step 4 "the signature secret" "It takes roles/secretmanager.admin."
+    local secrets bindings member=serviceAccount:$EMAIL
+    secrets=$(look secrets list --format='value(name.basename())')
+    has "$secrets" "$SECRET" || change "$(cloud secrets create "$SECRET" --replication-policy=automatic)"
+    bindings=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role)')
+    has "$bindings" "$member roles/secretmanager.secretAccessor" ||
+        patiently "$(cloud secrets add-iam-policy-binding "$SECRET" "--member=$member" \
+            --role=roles/secretmanager.secretAccessor --format=none)"
+    VERSION=$(newest_version)
+    settle_secret
+}
+
+newest_version() {
+    look secrets versions list "$SECRET" --filter=state=ENABLED --sort-by=~createTime --limit=1 \
+        --format='value(name.basename())'
+}
+
+settle_secret() {
+    local old=''
+    if [ -n "$VERSION" ] && [ -n "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET" ]; then
+        old=$(look secrets versions access "$VERSION" "--secret=$SECRET" | sed '/^[[:space:]]*$/d')
+    fi
+    if [ -n "$SECRET_STDIN" ]; then
+        # shellcheck disable=SC2016  # the line is shown, and run by eval: the secret itself must not stand in it
+        [ "$old" = "$GIVEN" ] || add_version 'printf "%s\n" "$GIVEN"'
+    elif [ -z "$VERSION" ]; then
+        add_version 'openssl rand -hex 32'
+    elif [ -n "$ROTATE_SECRET" ]; then
+        holds "$old" 1 "A rotation is under way: end it with --retire-secret first"
+        # shellcheck disable=SC2016  # likewise
+        add_version '{ openssl rand -hex 32; printf "%s\n" "$OLD"; }' "OLD=\$($(access_secret)) && "
+    elif [ -n "$RETIRE_SECRET" ]; then
+        holds "$old" 2 "No rotation is under way"
+        # shellcheck disable=SC2016  # likewise
+        add_version 'printf "%s\n" "$OLD" | head -n 1' "OLD=\$($(access_secret)) && "
+    fi
+}
+
+holds() {
+    [ "$(grep -c . <<<"$1" || true)" -eq "$2" ] ||
+        fail "$3. (Of the secret $SECRET, version $VERSION is in force; several connectors: --secret-stdin sets them all.)"
+}
+
+access_secret() {
+    cloud secrets versions access "$VERSION" "--secret=$SECRET"
+}
+
+# A reader that fails must not leave a version behind that lacks what it should have read: hence first the variable.
+add_version() {
+    change "${2:-}$1 | $(cloud secrets versions add "$SECRET" --data-file=- --format=none)"
+    if [ -n "$DRY_RUN" ]; then
+        VERSION=$((${VERSION:-0} + 1))
+    else
+        VERSION=$(newest_version)
+    fi
+}
+
+# Every field is indexed by default: what rises with time limits a collection to 500 writes/s, and what nobody queries
+# costs time and storage. timestamp keeps its index: "the newest of each device" reads it.
+ensure_indexes() {
+    step 5 "indexes" "It takes roles/datastore.indexAdmin."
+    local present fields group field
+    present=$(look firestore indexes composite list "--database=$DATABASE" --format="value[separator=' '](name.segment(5),\
+fields[0].fieldPath,fields[0].order,fields[1].fieldPath,fields[1].order)")
+    for field in targetName eventType; do
+        has "$present" "$COLLECTION $field ASCENDING timestamp ASCENDING" ||
+            background "$(cloud firestore indexes composite create "--collection-group=$COLLECTION" \
+                "--database=$DATABASE" "--field-config=field-path=$field,order=ascending" \
+                --field-config=field-path=timestamp,order=ascending --async)"
+    done
+    fields=$(look firestore indexes fields list "--database=$DATABASE" \
+        --format="value[separator=' '](name.segment(5),name.segment(7),indexConfig.indexes.len(),ttlConfig.state)")
+    for field in eventId receivedAt expireAt data labels metadata; do
+        ensure_exempt "$COLLECTION" $field
+    done
+    ensure_exempt "${COLLECTION}_quarantine" body
+    ensure_exempt "${COLLECTION}_quarantine" expireAt
+    for group in "$COLLECTION" "${COLLECTION}_quarantine"; do
+        ensure_ttl "$group"
+    done
+}
+
+ensure_exempt() {
+    grep -q "^$1 $2 0 " <<<"$fields" ||
+        background "$(cloud firestore indexes fields update "$2" "--collection-group=$1" "--database=$DATABASE" \
+            --disable-indexes --async)"
+}
+
+ensure_ttl() {
+    local wanted=--disable-ttl now=--disable-ttl
+    [ -z "$RETENTION_DAYS" ] || wanted=--enable-ttl
+    ! grep -qE "^$1 expireAt 0 (CREATING|ACTIVE)$" <<<"$fields" || now=--enable-ttl
+    [ $wanted = $now ] ||
+        background "$(cloud firestore fields ttls update expireAt "--collection-group=$1" "--database=$DATABASE" \
+            $wanted --async)"
+}
+
+background() {
+    change "$1 --format=none"
+    [ -n "$BACKGROUND_SAID" ] || say "Firestore works on these in the background; events can come meanwhile."
+    BACKGROUND_SAID=true
+}
+BACKGROUND_SAID=''
+
+# gcloud would upload, build and roll out again each time: a label remembers what was deployed.
+deploy_function() {
+    step 6 "the function" "The build's log says more: https://console.cloud.google.com/cloud-build/builds?project=$PROJECT
+If the build lacks a permission, the project's build account wants its role (PROJECT_NUMBER is the project's):
+gcloud projects add-iam-policy-binding $PROJECT --role=roles/cloudbuild.builds.builder --condition=None \\
+  --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
+    local environment command digest deployed
+    environment="GOOGLE_CLOUD_PROJECT=$PROJECT,FUNCTION_USE_ASGI=true,FIRESTORE_DATABASE=$DATABASE"
+    environment+=",EVENTS_COLLECTION=$COLLECTION,SIGNATURE_LEEWAY_SECONDS=$LEEWAY,LOG_LEVEL=$LOG_LEVEL"
+    environment+=${RETENTION_DAYS:+",RETENTION_DAYS=$RETENTION_DAYS"}
+    command=$(cloud functions deploy "$NAME" --gen2 "--region=$REGION" --source=. "--runtime=$RUNTIME" \
+        --entry-point=dataconnector_endpoint --trigger-http --allow-unauthenticated "--service-account=$EMAIL" \
+        "--set-env-vars=$environment" "--set-secrets=DT_SIGNATURE_SECRET=$SECRET:$VERSION" \
+        "--concurrency=$CONCURRENCY" "--cpu=$CPU" "--memory=$MEMORY" "--timeout=$TIMEOUT" \
+        "--min-instances=$MIN_INSTANCES" "--max-instances=$MAX_INSTANCES" --ingress-settings=all \
+        --serve-all-traffic-latest-revision --clear-build-env-vars --clear-vpc-connector --clear-labels --format=none)
+    digest=$(digest "$command")
+    deployed=$(look functions list --v2 "--regions=$REGION" \
+        --format="value[separator=' '](name.basename(),state,labels.deployed,stateMessages.len())")
+    if [ -z "$FORCE" ] && has "$deployed" "$NAME ACTIVE $digest 0" && is_public; then
+        say "Nothing in it changed."
+    else
+        change "$command --update-labels=deployed=$digest"
+    fi
+    DESCRIBE=(functions describe "$NAME" --gen2 "--region=$REGION" "--format=value(serviceConfig.uri)")
+    URL=$(look "${DESCRIBE[@]}")
+}
+
+url_option() {
+    if [ -n "$URL" ]; then
+        quoted "--url=$URL"
+    else
+        # shellcheck disable=SC2016  # a command to be pasted
+        printf '"--url=$(%s)"' "$(cloud "${DESCRIBE[@]}")"
+    fi
+}
+
+# A deployment that was interrupted may lack its last part.
+is_public() {
+    local invokers
+    invokers=$(look run services get-iam-policy "$NAME" "--region=$REGION" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role)') && has "$invokers" "allUsers roles/run.invoker"
+}
+
+digest() {
+    {
+        find main.py receiver requirements.txt -type f ! -name '*.pyc' | LC_ALL=C sort | xargs openssl dgst -sha256 -r
+        printf '%s' "$1"
+    } | openssl dgst -sha256 -r | cut -c 1-40
+}
+
+smoke_test() {
+    step 7 "a signed delivery" "The function's log says more: gcloud functions logs read $NAME --region=$REGION"
+    local documents=${CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE:-https://firestore.googleapis.com/}v1
+    documents+=/projects/$PROJECT/databases/$DATABASE/documents/$COLLECTION
+    # gcloud would write the token that it prints into its log file too
+    change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token && $(access_secret); } | $(quoted "$PYTHON" local/smoke.py \
+        "--documents=$documents" "--patience=$PATIENCE") $(url_option)"
+}
+
+finish() {
+    step 8 "the connection" "The endpoint itself is ready."
+    ensure_metric
+    connect
+    [ -z "$DRY_RUN" ] || return 0
+    STEP=''
+    report
+}
+
+ensure_metric() {
+    local metrics metric="$NAME-outcomes" file
+    metrics=$(look logging metrics list --format='value(name)')
+    has "$metrics" "$metric" && return
+    file='{"description": "Deliveries by outcome", "labelExtractors": {"outcome": "EXTRACT(jsonPayload.outcome)"}, '
+    file+='"metricDescriptor": {"metricKind": "DELTA", "valueType": "INT64", "labels": [{"key": "outcome"}]}, "filter": '
+    file+="\"resource.type=cloud_run_revision AND resource.labels.service_name=$NAME AND jsonPayload.outcome:*\"}"
+    change "echo $(quoted "$file") | $(cloud logging metrics create "$metric" --config-from-file=-)"
+}
+
+connect() {
+    [ -n "$CONNECT_DT_PROJECT" ] || return 0
+    # A .venv that serves is left as it is, whatever else has changed since it was made.
+    # shellcheck source=local/venv.sh
+    [ -n "$DRY_RUN" ] || .venv/bin/python -c 'import disruptive' 2>/dev/null || { source local/venv.sh && ensure_venv; }
+    change "$(access_secret) | $(quoted .venv/bin/python -m local.connect "--project=$CONNECT_DT_PROJECT" \
+        "--name=$NAME" "--labels=$DT_LABELS" "--event-types=$DT_EVENT_TYPES") $(url_option)"
+}
+
+report() {
+    printf '\nThe endpoint is ready:\n\n    %s\n\n' "$URL"
+    if [ -z "$CONNECT_DT_PROJECT" ]; then
+        printf '%s\n' "In DT Studio: API Integrations > Data Connectors > Create New Data Connector" \
+            "    Endpoint URL        $URL" "    Signature Secret    $(shown_secret)" \
+            "    Labels              those that the documents should carry" ""
+    elif [ -n "$SHOW_SECRET" ]; then
+        printf 'Signature secret: %s\n' "$(shown_secret)"
+    fi
+    echo "The log-based metric $NAME-outcomes counts deliveries by outcome; README.md, Deploy, has an alert on it."
+}
+
+shown_secret() {
+    if [ -n "$SHOW_SECRET" ]; then
+        look secrets versions access "$VERSION" "--secret=$SECRET" | grep -m 1 .
+    else
+        printf 'the first line of: %s' "$(access_secret)"
+    fi
+}
+
+main "$@"

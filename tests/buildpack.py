@@ -1,0 +1,107 @@
+"""Does with an uploaded bundle what Google's buildpack and Cloud Run do with it, on this machine."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.processes import accepts, free_port, stop
+
+
+class Runtime:
+    """Builds and starts functions; each goes on running until the end."""
+
+    def __init__(self, folder: Path, emulator_host: str) -> None:
+        """Keep bundles, environments and logs in a folder."""
+        self._folder = folder
+        self._emulator_host = emulator_host
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._count = 0
+        self._environments: dict[str, Path] = {}
+
+    def stop(self) -> None:
+        """End all functions."""
+        for process in self._processes:
+            stop(process)
+
+    def deploy(self, bundle: bytes, function: dict[str, Any], secrets: dict[str, list[bytes]]) -> str:
+        """Build a bundle in a clean environment of its runtime, start it, and return its URL.
+
+        Google's buildpack for Python starts the command `functions-framework` and sets FUNCTION_TARGET and the like.
+
+        Args:
+            bundle: zip file.
+            function: as `gcloud functions deploy` describes it.
+            secrets: name to versions.
+
+        Returns:
+            Where it listens.
+        """
+        self._count += 1
+        source = self._folder / f"source-{self._count}"
+        with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+            archive.extractall(source)
+        binaries = self._built(function["buildConfig"]["runtime"], source / "requirements.txt")
+        port = free_port()
+        environ = {
+            "PATH": f"{binaries}:/usr/bin:/bin",
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "FUNCTION_TARGET": function["buildConfig"]["entryPoint"],
+            "FUNCTION_SIGNATURE_TYPE": "http",
+            "FIRESTORE_EMULATOR_HOST": self._emulator_host,
+            **function["serviceConfig"]["environmentVariables"],
+            **_secret_environ(function, secrets),
+        }
+        self._start(source, environ, port)
+        return f"http://127.0.0.1:{port}"
+
+    def _start(self, source: Path, environ: dict[str, str], port: int) -> None:
+        log = source.with_suffix(".log")
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", "exec functions-framework"],
+                cwd=source,
+                env=environ,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        while not accepts(port):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+
+    def _built(self, runtime: str, requirements: Path) -> Path:
+        """Return the folder of programs of an environment that holds the requirements and nothing else."""
+        key = runtime + requirements.read_text()
+        if key not in self._environments:
+            environment = self._folder / f"environment-{len(self._environments)}"
+            subprocess.run([_interpreter(runtime), "-m", "venv", environment], check=True)
+            install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+            subprocess.run([environment / "bin" / "python", *install, "-r", requirements], check=True)
+            self._environments[key] = environment / "bin"
+        return self._environments[key]
+
+
+def _interpreter(runtime: str) -> str:
+    version = f"{runtime[6]}.{runtime[7:]}"  # python313
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    found = shutil.which(f"python{version}")
+    if found is None or subprocess.run([found, "--version"], check=False, capture_output=True).returncode:
+        assert os.environ.get("CI") != "true", f"CI needs Python {version}"
+        pytest.skip(f"Python {version} is not installed")
+    return found
+
+
+def _secret_environ(function: dict[str, Any], secrets: dict[str, list[bytes]]) -> dict[str, str]:
+    wanted = function["serviceConfig"]["secretEnvironmentVariables"]
+    return {each["key"]: secrets[each["secret"]][int(each["version"]) - 1].decode() for each in wanted}

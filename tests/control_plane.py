@@ -1,0 +1,412 @@
+"""A small stand-in for the parts of Google Cloud's control plane that deploy.sh asks through gcloud.
+
+It keeps state, so that a second run finds what the first one made, and remembers every call. What a deployed function
+is handed over to `Deploy`, which answers with the URL where it runs.
+"""
+
+import base64
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Json = dict[str, Any]
+Deploy = Callable[[bytes, Json], str]
+
+APIS = (
+    *("artifactregistry", "cloudbilling", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "eventarc"),
+    *("firestore", "iam", "logging", "orgpolicy", "run", "secretmanager", "serviceusage", "storage"),
+)
+_READING_POSTS = (":getIamPolicy", ":generateUploadUrl", ":testIamPermissions")
+
+
+class Call(NamedTuple):
+    """One request of gcloud's.
+
+    Attributes:
+        method: of HTTP.
+        path: with the API's name in front.
+        body: parsed, where it is JSON.
+    """
+
+    method: str
+    path: str
+    body: Any
+
+    def changes(self) -> bool:
+        """Tell whether it asks for a change."""
+        return self.method != "GET" and not self.path.endswith(_READING_POSTS)
+
+
+class Refused(Exception):
+    """Raised if the stand-in answers with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class State:
+    """What a project holds; each part is keyed or ordered as the API lists it.
+
+    Attributes:
+        secrets: name to versions, the oldest first.
+        policies: resource to IAM policy.
+        bundle: the function's source, as last uploaded.
+    """
+
+    billing: bool = True
+    enabled: list[str] = field(default_factory=list)
+    databases: dict[str, Json] = field(default_factory=dict)
+    accounts: list[Json] = field(default_factory=list)
+    roles: dict[str, Json] = field(default_factory=dict)
+    policies: dict[str, Json] = field(default_factory=dict)
+    secrets: dict[str, list[bytes]] = field(default_factory=dict)
+    indexes: list[Json] = field(default_factory=list)
+    fields: dict[str, Json] = field(default_factory=dict)
+    functions: dict[str, Json] = field(default_factory=dict)
+    metrics: dict[str, Json] = field(default_factory=dict)
+    bundle: bytes = b""
+
+
+class ControlPlane:
+    """The stand-in, listening on 127.0.0.1.
+
+    Attributes:
+        state: what the project holds.
+        calls: each call since the start, or since it was cleared.
+        broken: pattern of `METHOD path` to status, message, and how many times it is answered with them.
+        url: where it listens.
+    """
+
+    def __init__(self, project: str, emulator_host: str, deploy: Deploy) -> None:
+        """Start it with an empty project."""
+        self.project, self.emulator_host, self.deploy = project, emulator_host, deploy
+        self.calls: list[Call] = []
+        self.broken: dict[str, tuple[int, str, int]] = {}
+        self.state = State()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def environ(self) -> dict[str, str]:
+        """Return what makes gcloud ask here, and nowhere else."""
+        prefix = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
+        return {f"{prefix}{api.upper()}": f"{self.url}/{api}/" for api in APIS}
+
+    def changes(self) -> list[Call]:
+        """Return the calls that asked for a change."""
+        return [call for call in self.calls if call.changes()]
+
+    def answer(self, method: str, target: str, body: bytes) -> Any:
+        """Answer one request: from the first line of the table that fits."""
+        url = urlsplit(target)
+        path = unquote(url.path)
+        try:
+            value = json.loads(body) if body else None
+        except ValueError:
+            value = body
+        self.calls.append(Call(method, path, value))
+        self._break(f"{method} {path}")
+        for wanted, pattern, handle in _ROUTES:
+            if wanted == method and (match := re.fullmatch(pattern, path)):
+                return self._handle(handle, value, parse_qs(url.query), *match.groups())
+        raise Refused(404, f"the stand-in has no {method} {path}")
+
+    def _handle(self, handle: "_Handler", *arguments: Any) -> Any:
+        try:
+            return handle(self, *arguments)
+        except (KeyError, IndexError) as error:
+            raise Refused(404, f"{error} was not found") from None
+
+    def _break(self, request: str) -> None:
+        for pattern, (status, message, times) in self.broken.items():
+            if times and re.search(pattern, request):
+                self.broken[pattern] = (status, message, times - 1)
+                raise Refused(status, message)
+
+
+def _done(plane: ControlPlane, response: Json | None = None, parent: str = "") -> Json:
+    name = f"{parent or f'projects/{plane.project}'}/operations/1"
+    return {
+        "name": name,
+        "done": True,
+        "metadata": {"@type": "type.googleapis.com/google.protobuf.Empty"},
+        "response": response or {},
+    }
+
+
+def _operation(plane: ControlPlane, _body: Any, _query: Any, parent: str) -> Json:
+    return _done(plane, parent=parent)
+
+
+def _project(plane: ControlPlane, _body: Any, _query: Any, project: str) -> Json:
+    if project != plane.project:
+        raise Refused(403, f"The caller does not have permission on {project}")
+    return {"projectId": project, "projectNumber": "123456789012", "lifecycleState": "ACTIVE"}
+
+
+def _billing(plane: ControlPlane, *_: Any) -> Json:
+    return {"billingEnabled": plane.state.billing}
+
+
+def _services(plane: ControlPlane, *_: Any) -> Json:
+    return {"services": [{"config": {"name": name}, "state": "ENABLED"} for name in plane.state.enabled]}
+
+
+def _service(plane: ControlPlane, _body: Any, _query: Any, name: str) -> Json:
+    return {"config": {"name": name}, "state": "ENABLED" if name in plane.state.enabled else "DISABLED"}
+
+
+def _enable(plane: ControlPlane, body: Json, *_: Any) -> Json:
+    plane.state.enabled += body["serviceIds"]
+    return _done(plane)
+
+
+def _databases(plane: ControlPlane, *_: Any) -> Json:
+    return {"databases": list(plane.state.databases.values())}
+
+
+def _create_database(plane: ControlPlane, body: Json, query: dict[str, list[str]]) -> Json:
+    name = query["databaseId"][0]
+    plane.state.databases[name] = {**body, "name": f"projects/{plane.project}/databases/{name}"}
+    return _done(plane, parent=plane.state.databases[name]["name"])
+
+
+def _accounts(plane: ControlPlane, *_: Any) -> Json:
+    return {"accounts": plane.state.accounts}
+
+
+def _create_account(plane: ControlPlane, body: Json, *_: Any) -> Json:
+    email = f"{body['accountId']}@{plane.project}.iam.gserviceaccount.com"
+    account = {"name": f"projects/{plane.project}/serviceAccounts/{email}", "email": email}
+    plane.state.accounts.append(account)
+    return account
+
+
+def _roles(plane: ControlPlane, *_: Any) -> Json:
+    return {"roles": list(plane.state.roles.values())}
+
+
+def _create_role(plane: ControlPlane, body: Json, *_: Any) -> Json:
+    name = f"projects/{plane.project}/roles/{body['roleId']}"
+    plane.state.roles[body["roleId"]] = {**body["role"], "name": name}
+    return plane.state.roles[body["roleId"]]
+
+
+def _undelete_role(plane: ControlPlane, _body: Any, _query: Any, role: str) -> Json:
+    plane.state.roles[role].pop("deleted")
+    return plane.state.roles[role]
+
+
+def _policy(plane: ControlPlane, _body: Any, _query: Any, resource: str) -> Json:
+    return plane.state.policies.get(resource, {"etag": "BwXYZ0k=", "version": 1})
+
+
+def _set_policy(plane: ControlPlane, body: Json, _query: Any, resource: str) -> Json:
+    plane.state.policies[resource] = body["policy"]
+    return plane.state.policies[resource]
+
+
+def _secrets(plane: ControlPlane, *_: Any) -> Json:
+    return {"secrets": [{"name": f"projects/123456789012/secrets/{name}"} for name in plane.state.secrets]}
+
+
+def _create_secret(plane: ControlPlane, body: Json, query: dict[str, list[str]]) -> Json:
+    name = query["secretId"][0]
+    plane.state.secrets[name] = []
+    return {**body, "name": f"projects/123456789012/secrets/{name}"}
+
+
+def _versions(plane: ControlPlane, _body: Any, _query: Any, name: str) -> Json:
+    return {"versions": [_version(name, number) for number in range(len(plane.state.secrets[name]), 0, -1)]}
+
+
+def _version(name: str, number: int) -> Json:
+    path = f"projects/123456789012/secrets/{name}/versions/{number}"
+    return {"name": path, "state": "ENABLED", "createTime": f"2026-01-01T00:00:{number:02}Z"}
+
+
+def _access(plane: ControlPlane, _body: Any, _query: Any, name: str, number: str) -> Json:
+    data = base64.b64encode(plane.state.secrets[name][int(number) - 1]).decode()
+    return {**_version(name, int(number)), "payload": {"data": data}}
+
+
+def _add_version(plane: ControlPlane, body: Json, _query: Any, name: str) -> Json:
+    plane.state.secrets[name].append(base64.b64decode(body["payload"]["data"]))
+    return {**_version(name, len(plane.state.secrets[name])), "clientSpecifiedPayloadChecksum": True}
+
+
+def _indexes(plane: ControlPlane, *_: Any) -> Json:
+    return {"indexes": plane.state.indexes}
+
+
+def _create_index(plane: ControlPlane, body: Json, _query: Any, group: str) -> Json:
+    name = f"{group}/indexes/{len(plane.state.indexes)}"
+    plane.state.indexes.append({**body, "name": name, "fields": [*body["fields"], {"fieldPath": "__name__"}]})
+    return _done(plane, parent=group.partition("/collectionGroups")[0])
+
+
+def _fields(plane: ControlPlane, _body: Any, query: dict[str, list[str]], *_: Any) -> Json:
+    part = query["filter"][0].split(":")[0].split(".")[0]  # indexConfig or ttlConfig
+    return {"fields": [each for each in plane.state.fields.values() if part in each]}
+
+
+def _update_field(plane: ControlPlane, body: Json, query: dict[str, list[str]], name: str) -> Json:
+    part = query["updateMask"][0]
+    wanted = {part: body[part]} if part in body else {}
+    if "ttlConfig" in wanted:
+        wanted["ttlConfig"] = {"state": "CREATING"}
+    kept = {key: value for key, value in plane.state.fields.get(name, {}).items() if key != part}
+    plane.state.fields[name] = {**kept, **wanted, "name": name}
+    return _done(plane, parent=name.partition("/collectionGroups")[0])
+
+
+def _remove_document(plane: ControlPlane, _body: Any, query: dict[str, list[str]], path: str) -> Any:
+    condition = query["currentDocument.exists"][0]
+    request = urllib.request.Request(
+        f"http://{plane.emulator_host}/{path}?currentDocument.exists={condition}",
+        headers={"Authorization": "Bearer owner"},
+        method="DELETE",
+    )
+    try:
+        with urllib.request.urlopen(request) as response:  # noqa: S310 - the emulator, on this machine
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        raise Refused(error.code, "as the emulator") from None
+
+
+def _build_account(plane: ControlPlane, *_: Any) -> Json:
+    email = "123456789012-compute@developer.gserviceaccount.com"
+    return {"serviceAccountEmail": f"projects/{plane.project}/serviceAccounts/{email}"}
+
+
+def _runtimes(*_: Any) -> Json:
+    runtimes = [{"name": name, "environment": "GEN_2", "stage": "GA"} for name in ("python312", "python313")]
+    return {"runtimes": runtimes}
+
+
+def _functions(plane: ControlPlane, *_: Any) -> Json:
+    return {"functions": list(plane.state.functions.values())}
+
+
+def _function(plane: ControlPlane, _body: Any, _query: Any, path: str) -> Json:
+    return plane.state.functions[path]
+
+
+def _upload_url(plane: ControlPlane, *_: Any) -> Json:
+    return {"uploadUrl": f"{plane.url}/upload", "storageSource": {"bucket": "sources", "object": "bundle.zip"}}
+
+
+def _upload(plane: ControlPlane, body: bytes, *_: Any) -> Json:
+    plane.state.bundle = body
+    return {}
+
+
+def _create_function(plane: ControlPlane, body: Json, query: dict[str, list[str]], parent: str) -> Json:
+    return _update_function(plane, body, query, f"{parent}/functions/{query['functionId'][0]}")
+
+
+def _update_function(plane: ControlPlane, body: Json, _query: Any, path: str) -> Json:
+    url = plane.deploy(plane.state.bundle, body)
+    service = f"projects/{plane.project}/locations/europe-west1/services/{path.rpartition('/')[2]}"
+    made = {"serviceConfig": {**body["serviceConfig"], "uri": url, "service": service, "revision": "r-1"}}
+    plane.state.functions[path] = {**body, **made, "name": path, "state": "ACTIVE", "environment": "GEN_2", "url": url}
+    return _done(plane, plane.state.functions[path], path.partition("/functions")[0])
+
+
+def _metrics(plane: ControlPlane, *_: Any) -> Json:
+    return {"metrics": list(plane.state.metrics.values())}
+
+
+def _metric(plane: ControlPlane, _body: Any, _query: Any, name: str) -> Json:
+    return plane.state.metrics[name]
+
+
+def _create_metric(plane: ControlPlane, body: Json, *_: Any) -> Json:
+    plane.state.metrics[body["name"]] = body
+    return body
+
+
+_FIRESTORE = r"/firestore/v1/(?:projects/[^/]+/databases/[^/]+)"
+_SECRET = r"/secretmanager/v1/projects/[^/]+/secrets"
+_FUNCTIONS = r"/cloudfunctions/v2/(projects/[^/]+/locations/[^/]+)"
+_Handler = Callable[..., Any]
+_ROUTES: list[tuple[str, str, _Handler]] = [
+    ("GET", r"/cloudresourcemanager/v1/projects/([^/:]+)", _project),
+    ("POST", r"/cloudresourcemanager/v1/(projects/[^/]+):getIamPolicy", _policy),
+    ("POST", r"/cloudresourcemanager/v1/(projects/[^/]+):setIamPolicy", _set_policy),
+    ("GET", r"/cloudbilling/v1/projects/[^/]+/billingInfo", _billing),
+    ("GET", r"/serviceusage/v1/projects/[^/]+/services", _services),
+    ("GET", r"/serviceusage/v1/projects/[^/]+/services/([^/]+)", _service),
+    ("POST", r"/serviceusage/v1/projects/[^/]+/services:batchEnable", _enable),
+    ("GET", r"/firestore/v1/projects/[^/]+/databases", _databases),
+    ("POST", r"/firestore/v1/projects/[^/]+/databases", _create_database),
+    ("GET", _FIRESTORE + r"/collectionGroups/-/indexes", _indexes),
+    ("POST", r"/firestore/v1/(projects/[^/]+/databases/[^/]+/collectionGroups/[^/]+)/indexes", _create_index),
+    ("GET", _FIRESTORE + r"/collectionGroups/-/fields", _fields),
+    ("PATCH", r"/firestore/v1/(projects/[^/]+/databases/[^/]+/collectionGroups/[^/]+/fields/[^/]+)", _update_field),
+    ("DELETE", r"/firestore/(v1/projects/[^/]+/databases/[^/]+/documents/.+)", _remove_document),
+    ("GET", r"/iam/v1/projects/[^/]+/serviceAccounts", _accounts),
+    ("POST", r"/iam/v1/projects/[^/]+/serviceAccounts", _create_account),
+    ("GET", r"/iam/v1/projects/[^/]+/roles", _roles),
+    ("POST", r"/iam/v1/projects/[^/]+/roles", _create_role),
+    ("POST", r"/iam/v1/projects/[^/]+/roles/([^/]+):undelete", _undelete_role),
+    ("GET", _SECRET, _secrets),
+    ("POST", _SECRET, _create_secret),
+    ("GET", r"/secretmanager/v1/(projects/[^/]+/secrets/[^/]+):getIamPolicy", _policy),
+    ("POST", r"/secretmanager/v1/(projects/[^/]+/secrets/[^/]+):setIamPolicy", _set_policy),
+    ("GET", _SECRET + r"/([^/]+)/versions", _versions),
+    ("GET", _SECRET + r"/([^/]+)/versions/([^/]+):access", _access),
+    ("POST", _SECRET + r"/([^/]+):addVersion", _add_version),
+    ("GET", r"/cloudbuild/v1/projects/[^/]+/locations/[^/]+/defaultServiceAccount", _build_account),
+    ("GET", _FUNCTIONS + r"/runtimes", _runtimes),
+    ("GET", _FUNCTIONS + r"/functions", _functions),
+    ("GET", r"/cloudfunctions/v2/(projects/[^/]+/locations/[^/]+/functions/[^/]+)", _function),
+    ("POST", _FUNCTIONS + r"/functions:generateUploadUrl", _upload_url),
+    ("PUT", r"/upload", _upload),
+    ("POST", _FUNCTIONS + r"/functions", _create_function),
+    ("PATCH", r"/cloudfunctions/v2/(projects/[^/]+/locations/[^/]+/functions/[^/]+)", _update_function),
+    ("GET", r"/cloudfunctions/v2/(projects/[^/]+/locations/[^/]+)/operations/1", _operation),
+    ("GET", r"/run/v[12]/(.+):getIamPolicy", _policy),
+    ("POST", r"/run/v[12]/(.+):setIamPolicy", _set_policy),
+    ("GET", r"/logging/v2/projects/[^/]+/metrics", _metrics),
+    ("GET", r"/logging/v2/projects/[^/]+/metrics/([^/]+)", _metric),
+    ("POST", r"/logging/v2/projects/[^/]+/metrics", _create_metric),
+]
+
+
+def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                status, value = 200, plane.answer(self.command, self.path, body)
+            except Refused as error:
+                status, value = error.status, {"error": {"code": error.status, "message": str(error)}}
+            text = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
