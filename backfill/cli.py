@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NoReturn
 
 import google.auth
 from google.auth.exceptions import GoogleAuthError
@@ -25,6 +24,7 @@ from backfill.sinks import Lookup, Writer
 from backfill.tally import ADDED, FAILED, MISSING, QUARANTINED, THERE, Tally
 from receiver.settings import Settings, SettingsError, read_settings
 from receiver.store import Store
+from simulator.arguments import Parser
 
 _DESCRIPTION = """\
 Fetches history from DT's REST API into the documents that the function writes. A document that is there already stays
@@ -50,11 +50,6 @@ _VARIABLES = {  # of the function, and the options that win over them
     "EVENTS_COLLECTION": "collection",
     "RETENTION_DAYS": "retention_days",
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m backfill",
         description=_DESCRIPTION,
         epilog=_EPILOG,

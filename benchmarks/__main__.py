@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -21,6 +21,7 @@ from benchmarks.report import show
 from benchmarks.run import STORES, Failed, Plan, measure
 from local.emulator import StoreUnavailable
 from local.processes import PartError
+from simulator.arguments import Parser
 
 _FULL = {
     "store": list(STORES),
@@ -105,13 +106,8 @@ def _contenders(named: Sequence[str] | None) -> list[str]:
     return [name for name in named or CONTENDERS if name not in missing]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m benchmarks",
         description="Measure this function, and others beside it: CPU per event, throughput, latency, memory, start.",
         epilog=_EXAMPLES + "\n".join(f"  {one.name:<15} {one.says}" for one in CONTENDERS.values()),

@@ -22,6 +22,7 @@ from local.emulator import StoreUnavailable
 from local.processes import PartError
 from local.system import Problem, System, running_system
 from local.view import View
+from simulator.arguments import Parser
 from simulator.connector import Connector
 from simulator.fleet import Fleet
 
@@ -161,13 +162,8 @@ or any body:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="./run.sh",
         description="Run the whole system on this machine and show each event as it is stored.",
         epilog=_EXAMPLES,

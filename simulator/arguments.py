@@ -1,7 +1,16 @@
-"""Numbers on the command line: each parser refuses in words that say what is allowed."""
+"""The command line's manners: an error is one line that says what to do, a number refused says what is allowed."""
 
 import argparse
 from math import isfinite
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, with status 2, where argparse would print its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def positive(text: str) -> float:

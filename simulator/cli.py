@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import jwt
 
 from simulator import commands, soak
+from simulator.arguments import Parser
 from simulator.commands import Problem
 
 _DESCRIPTION = """\
@@ -20,11 +20,6 @@ The sender's side: signs events and delivers them as DT Cloud's Data Connector d
 DT_SIGNATURE_SECRET, or --secret-file, holds the signature secret; of several, one a line, the first one signs.
 DT_ENDPOINT_URL, or --url, is where events go.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(
+    parser = Parser(
         prog="python -m simulator",
         description=_DESCRIPTION,
         epilog=_examples([command.examples[0] for command in _COMMANDS]),

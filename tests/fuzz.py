@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 from unittest.mock import patch
 
 from google.cloud import firestore
@@ -31,7 +30,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from local.emulator import StoreUnavailable, running_store
 from local.function import local_environ, running_function
 from local.processes import Part, PartError, free_port
-from simulator.arguments import positive, whole
+from simulator.arguments import Parser, positive, whole
 from tests import signing
 from tests.hostile import CLOSED, MEBIBYTE, Request, make
 from tests.oracles import Answer, Ledger, early_and_late, verdict
@@ -240,13 +239,8 @@ exit status: 0 when every promise held, 1 when not, 2 when it could not be run
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def _arguments() -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m tests.fuzz",
         description="Sends hostile requests to the function's real process, and checks that they do no damage.",
         epilog=_EPILOG,
