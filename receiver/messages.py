@@ -27,4 +27,5 @@ def _import_messages() -> Any:
 _types = _import_messages()
 
 CommitRequest: Any = _types.CommitRequest.pb()
+BatchWriteResponse: Any = _types.BatchWriteResponse.pb()
 REQUEST_TIME = _types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,8 @@ import grpc.aio
 
 from receiver.errors import Unavailable, Unstorable
 from receiver.event import Event
-from receiver.messages import REQUEST_TIME, CommitRequest
+from receiver.group import Group
+from receiver.messages import REQUEST_TIME, BatchWriteResponse, CommitRequest
 from receiver.settings import Settings
 from receiver.value import fill_fields
 
@@ -55,8 +57,8 @@ class Store:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
         self._commit_call: Any = None
+        self._group: Any = None
         self._documents = ""
-        self._metadata: tuple[tuple[str, str], ...] = ()
 
     async def create(self, event: Event) -> bool:
         """Create the event's document.
@@ -91,9 +93,11 @@ class Store:
 
     async def _create(self, collection: str, key: str, fields: dict[str, Any]) -> bool:
         await self._connected()
-        return await self._commit(self._request(collection, key, fields))
+        request = self._request(collection, key, fields)
+        created = await self._group.create(request)
+        return await self._commit(request) if created is None else created
 
-    def _request(self, collection: str, key: str, fields: dict[str, Any]) -> Any:
+    def _request(self, collection: str, key: str, fields: dict[str, Any]) -> bytes:
         request = CommitRequest(database=self._documents.removesuffix("/documents"))
         write = request.writes.add()
         write.update.name = f"{self._documents}/{collection}/{key}"
@@ -102,18 +106,19 @@ class Store:
         fill_fields(write.update.fields, values)
         write.update_transforms.add(field_path=self._stamp, set_to_server_value=REQUEST_TIME)
         write.current_document.exists = False
-        return request
+        serialised: bytes = request.SerializeToString()
+        return serialised
 
     def _expiry(self) -> dict[str, datetime]:
         if self._settings.retention_days is None:
             return {}
         return {"expireAt": datetime.now(UTC) + timedelta(days=self._settings.retention_days)}
 
-    async def _commit(self, request: Any) -> bool:
+    async def _commit(self, request: bytes) -> bool:
         pause = _FIRST_PAUSE
         while True:
             try:
-                await self._commit_call(request, metadata=self._metadata)
+                await self._commit_call(request)
             except grpc.aio.AioRpcError as error:
                 # Also the echo of our own write, when its answer was lost and we sent it again: stored all the same.
                 if error.code() is grpc.StatusCode.ALREADY_EXISTS:
@@ -143,17 +148,23 @@ class Store:
             # In a thread: the imports take a while, and the search for credentials that are not there takes longer.
             transport, credentials, project = await asyncio.to_thread(_google, self._settings.project)
             channel = transport.create_channel(credentials=credentials, options=_CHANNEL_OPTIONS)
-        database = f"projects/{project}/databases/{self._settings.database}"
-        self._documents = f"{database}/documents"
-        self._metadata = (
+        self._use(channel, f"projects/{project}/databases/{self._settings.database}")
+
+    def _use(self, channel: Any, database: str) -> None:
+        metadata = [
             ("google-cloud-resource-prefix", database),
             ("x-goog-request-params", urlencode({"database": database})),
+        ]
+        if self._settings.emulator_host:  # whose BatchWrite is for owners only; Google's channel has its credentials
+            metadata.append(("authorization", "Bearer owner"))
+        call = partial(channel.unary_unary, request_serializer=None)
+        commit = call("/google.firestore.v1.Firestore/Commit", response_deserializer=None)
+        batch_write = call(
+            "/google.firestore.v1.Firestore/BatchWrite", response_deserializer=BatchWriteResponse.FromString
         )
-        self._commit_call = channel.unary_unary(
-            "/google.firestore.v1.Firestore/Commit",
-            request_serializer=CommitRequest.SerializeToString,
-            response_deserializer=None,
-        )
+        self._documents = f"{database}/documents"
+        self._commit_call = partial(commit, metadata=metadata)
+        self._group = Group(partial(batch_write, metadata=metadata, timeout=TOTAL_SECONDS))
 
 
 def _google(project: str | None) -> tuple[Any, Any, str]:

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[float, float]] = {
     "answer UNAVAILABLE": (0.8, 2.0),
     "answer RESOURCE_EXHAUSTED": (0.8, 2.0),
     "answer DEADLINE_EXCEEDED": (0.8, 2.0),
+    "refuse single writes of a group": (0.8, 2.0),
     "commit and lose the answer": (0.8, 2.0),
 }
 

@@ -5,14 +5,33 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-
-Forward = Callable[[], bytes]
-Fault = Callable[[Forward, grpc.ServicerContext], bytes]
+from google.cloud.firestore_v1 import types
 
 _THREADS = 256  # each call that is delayed holds one
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Sends a call on to the Firestore, when it is called, and returns the answer.
+
+    Attributes:
+        request: as it came, serialised.
+        send: sends the same or another request.
+    """
+
+    request: bytes
+    send: Callable[[bytes], bytes]
+
+    def __call__(self) -> bytes:
+        """Send the request as it came."""
+        return self.send(self.request)
+
+
+Fault = Callable[[Forward, grpc.ServicerContext], bytes]
 
 
 def forward_only(forward: Forward, _context: grpc.ServicerContext) -> bytes:
@@ -25,6 +44,27 @@ def answer(code: grpc.StatusCode) -> Fault:
 
     def fault(_forward: Forward, context: grpc.ServicerContext) -> bytes:
         context.abort(code, "bent by the proxy, with words that must not reach the sender")
+
+    return fault
+
+
+def refuse_every_other(code: grpc.StatusCode) -> Fault:
+    """Refuse the first, third, … write of a BatchWrite, and commit the others; a write that is alone is let through."""
+
+    def fault(forward: Forward, _context: grpc.ServicerContext) -> bytes:
+        request = types.BatchWriteRequest.pb().FromString(forward.request)
+        if len(request.writes) == 1:
+            return forward()
+        others = types.BatchWriteRequest.pb()(database=request.database, writes=request.writes[1::2])
+        committed = types.BatchWriteResponse.pb().FromString(forward.send(others.SerializeToString()))
+        response = types.BatchWriteResponse.pb()()
+        for number in range(len(request.writes)):
+            result, status = response.write_results.add(), response.status.add(code=code.value[0])
+            if number % 2:
+                result.CopyFrom(committed.write_results[number // 2])
+                status.CopyFrom(committed.status[number // 2])
+        answer: bytes = response.SerializeToString()
+        return answer
 
     return fault
 
@@ -132,7 +172,7 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         call = self._channel.unary_unary(method, request_serializer=None, response_deserializer=None)
 
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
-            def forward() -> bytes:
+            def send(request: bytes) -> bytes:
                 under_way = call.future(request, metadata=kept)
                 context.add_callback(under_way.cancel)  # a caller that is gone burdens Firestore no longer
                 result: bytes = under_way.result()
@@ -140,7 +180,7 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
             fault = self._begin()
             try:
-                return fault(forward, context)
+                return fault(Forward(request, send), context)
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details() or "")
             except (grpc.FutureCancelledError, ValueError):  # the latter: the channel was closed a moment ago

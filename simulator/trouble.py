@@ -28,6 +28,7 @@ _KILLINGS: dict[str, Callable[[Callable[[], None]], proxy.Fault]] = {
     "kill the function after a commit": proxy.after_commit,
 }
 _UNCERTAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+_REFUSALS = (grpc.StatusCode.ABORTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _BENT: dict[str, Callable[[Random], proxy.Fault]] = {
     "delay commits": lambda rng: proxy.delay(rng.uniform(0.05, 3.0)),
     "delay commits beyond the limit": lambda rng: proxy.delay(rng.uniform(8.2, 9.5)),
@@ -35,6 +36,7 @@ _BENT: dict[str, Callable[[Random], proxy.Fault]] = {
     "answer UNAVAILABLE": lambda _: proxy.answer(grpc.StatusCode.UNAVAILABLE),
     "answer RESOURCE_EXHAUSTED": lambda _: proxy.answer(grpc.StatusCode.RESOURCE_EXHAUSTED),
     "answer DEADLINE_EXCEEDED": lambda _: proxy.answer(grpc.StatusCode.DEADLINE_EXCEEDED),
+    "refuse single writes of a group": lambda rng: proxy.refuse_every_other(rng.choice(_REFUSALS)),
     "commit and lose the answer": lambda rng: proxy.commit_then(rng.choice(_UNCERTAIN)),
 }
 

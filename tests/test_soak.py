@@ -270,6 +270,11 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
         ("--only", "answer ABORTED"),
         "acknowledged but missing",
     ),
+    "acknowledge a whole group": (
+        ("receiver/group.py", "_CREATED.get(status.code) for", "True for"),
+        ("--only", "refuse single writes of a group", *BURSTS),
+        "acknowledged but missing",
+    ),
     "set in place of create": (
         ("receiver/store.py", "write.current_document.exists = False", "pass"),
         ("--only", "delay commits", "--duplicates-after-success", "0.5"),
