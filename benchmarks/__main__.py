@@ -38,7 +38,7 @@ examples:
   python -m benchmarks --quick                       a look, in half a minute
   python -m benchmarks --json bench.json --plot bench.svg
   python -m benchmarks --store 20ms --concurrency 250 --contenders ours,documented,documented_250
-  python -m benchmarks --quick --contenders ours --soak-events 500000
+  python -m benchmarks --quick --contenders ours --rounds 5 --soak-events 500000
   python -m benchmarks --store emulator --rounds 3 --events 1000
 
 contenders:
@@ -121,7 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--events", type=count, metavar="N", help="a measurement, at most; default: 4000")
     add("--seconds", type=_number(float, 0.1), metavar="S", help="a measurement, at most; default: 5")
     add("--starts", type=count, metavar="N", help="of each contender, for the first 200; default: 9")
-    add("--soak-events", type=_number(int, 0), default=0, metavar="N", help="through one process of ours; default: 0")
+    add(
+        "--soak-events",
+        type=_number(int, 0),
+        default=0,
+        metavar="N",
+        help="through one process of ours, which is then set beside fresh ones; default: 0",
+    )
     add("--json", type=_file, metavar="FILE", help="write the raw figures")
     add("--plot", type=_file, metavar="FILE.svg", help="draw throughput, p50 and p99 against concurrency")
     add("--quick", action="store_true", help="little of all: store instant, 1 and 16 at once, one round, 200 events")

@@ -1,6 +1,7 @@
 """The figures as tables: medians with minimum and maximum, and ratios, each made within one round."""
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -116,14 +117,22 @@ def _imports(rows: Rows) -> Table:
 
 
 def _soak(rows: Rows) -> Table:
+    ageing, old, fresh = (select(rows, process=process) for process in ("ageing", "old", "fresh"))
     table = Table(title=f"Soak of {OURS}", title_justify="left")
-    for heading in ("events", "CPU ms/event", "/ first", "events/s", "p99 ms", "MiB", "peak"):
+    for heading in ("events", "CPU ms/event", "events/s", "p99 ms", "MiB", "peak"):
         table.add_column(heading, justify="right")
-    step = max(1, len(rows) // 10)
-    for row in [*rows[:-1:step], rows[-1]]:
-        cost = f"{row['cpu']:.3f}", f"{row['cpu'] / rows[0]['cpu']:.2f}", f"{row['rate']:,.0f}", f"{row['p99']:.1f}"
-        table.add_row(f"{row['after']:,}", *cost, f"{row['now']:.0f}", f"{row['peak']:.0f}")
+    done = list(accumulate(row["events"] for row in ageing))
+    for number in range(0, len(ageing), max(1, len(ageing) // 10)):
+        table.add_row(f"{done[number]:,}", *_soaked([ageing[number]]))
+    table.add_section()
+    table.add_row(f"after {done[-1]:,}", *_soaked(old))
+    table.add_row("a fresh process", *_soaked(fresh))
+    table.caption = f"CPU, old process / fresh process, round by round: {_times(ratio(old, [fresh], 'cpu'))}."
     return table
+
+
+def _soaked(rows: Rows) -> list[str]:
+    return [_spread(row[figure] for row in rows) for figure in ("cpu", "rate", "p99", "now", "peak")]
 
 
 def _times(value: float | None) -> str:

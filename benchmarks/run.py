@@ -48,7 +48,8 @@ class Plan:
         events: most events a measurement.
         seconds: longest measurement.
         starts: how often each contender is started for the time to its first 200.
-        soak_events: events for the soak of this project's function; 0 for none.
+        soak_events: events for one process of this project's function, which is then compared with fresh ones; 0 for
+            none.
     """
 
     contenders: Sequence[str]
@@ -64,7 +65,10 @@ class Plan:
     def steps(self) -> int:
         """How many measurements there are, for a progress bar."""
         contenders, soak = len(self.contenders), -(-self.soak_events // SOAK_SLICE)
-        return contenders * (self.rounds * len(self.stores) * len(self.concurrency) + self.starts + 1) + soak
+        comparisons = self.rounds if soak else 0
+        return (
+            contenders * (self.rounds * len(self.stores) * len(self.concurrency) + self.starts + 1) + soak + comparisons
+        )
 
     def taking_part(self) -> list[Contender]:
         """Return the contenders."""
@@ -278,11 +282,20 @@ def _package(module: str) -> str:
 
 
 def _soak(plan: Plan, side: Side, say: Say) -> Iterator[dict[str, Any]]:
+    """Send many events through one process, then some through it and, in turn, through fresh ones."""
     if not plan.soak_events:
         return
-    with serve(CONTENDERS[OURS], side) as served:
+    with serve(CONTENDERS[OURS], side) as old:
         for done in range(0, plan.soak_events, SOAK_SLICE):
             say(f"soak, {done:,} of {plan.soak_events:,} events")
-            events = min(SOAK_SLICE, plan.soak_events - done)
-            sample = _sample(served, events, SOAK_CONCURRENCY, float("inf"))
-            yield {"after": done + events, **sample, **asdict(memory(served.session))}
+            yield {"process": "ageing", **_slice(old, min(SOAK_SLICE, plan.soak_events - done))}
+        for number in range(plan.rounds):
+            say(f"soak, old and fresh process, round {number + 1}")
+            with serve(CONTENDERS[OURS], side) as fresh:
+                for process, served in (("old", old), ("fresh", fresh))[:: 1 if number % 2 else -1]:
+                    yield {"process": process, **_slice(served, min(SOAK_SLICE, plan.soak_events))}
+
+
+def _slice(served: Served, events: int) -> dict[str, Any]:
+    sample = _sample(served, events, SOAK_CONCURRENCY, float("inf"))
+    return {**sample, **asdict(memory(served.session))}

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
-import grpc.aio
 
 MOST_WRITES = 20  # in one BatchWrite, as in the bulk writers of Firestore's own clients
 LARGE_BYTES = 50_000  # a write beyond it leaves alone: a server refuses a request of 4 MiB (emulator) or 10 MiB
@@ -65,9 +64,9 @@ class Group:
         if len(commits) == 1:
             return [None]
         try:
-            # The two requests have the same fields, and protobuf messages, one behind the other, are one message with
-            # the repeated fields of all: https://protobuf.dev/programming-guides/encoding/#last-one-wins
+            # In both requests the database is field 1 and the writes are field 2, and protobuf messages, one behind the
+            # other, are one message with the repeated fields of all: https://protobuf.dev/programming-guides/encoding
             response = await self._batch_write(b"".join(commits))
-        except grpc.aio.AioRpcError:  # also when a single write is invalid, or a document is there twice
-            return [None] * len(commits)
-        return [_CREATED.get(status.code) for status in response.status]
+            return [_CREATED.get(status.code) for _, status in zip(commits, response.status, strict=True)]
+        except Exception:  # noqa: BLE001 - a single write that is invalid, a document that is there twice, no answer:
+            return [None] * len(commits)  # whatever it was, each write's own Commit tells

@@ -64,7 +64,9 @@ def test_a_run_tells_start_memory_imports_and_soak(quick: tuple[str, dict[str, A
         assert 10 < memory["rest"] <= memory["peak"]
         assert imports["ms"] >= sum(imports["packages"].values()) > 0
         assert name in output
-    assert [one["after"] for one in figures["soak"]] == [300]
+    assert [one["process"] for one in figures["soak"]] == ["ageing", "fresh", "old"]
+    assert {one["events"] for one in figures["soak"]} == {300}
+    assert "old process / fresh process" in output
 
 
 def test_the_plot_shows_each_contender(quick: tuple[str, dict[str, Any], ET.Element]) -> None:

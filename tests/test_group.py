@@ -12,7 +12,7 @@ from receiver.event import Event
 from receiver.group import LARGE_BYTES, MOST_WRITES
 from receiver.settings import read_settings
 from receiver.store import Store, time_limit
-from simulator.proxy import Proxy, answer, commit_then, refuse_every_other
+from simulator.proxy import Forward, Proxy, answer, commit_then, refuse_every_other
 from tests.conftest import Documents
 
 Outcome = bool | str
@@ -103,11 +103,12 @@ def test_write_that_stays_refused_is_not_acknowledged(store: Store, proxy: Proxy
     assert set(stored()) == {"e1", "e3"}
 
 
-def test_document_that_is_there_twice_is_created_once(store: Store, stored: Documents) -> None:
+def test_document_that_is_there_twice_is_created_once(store: Store, proxy: Proxy, stored: Documents) -> None:
     """A duplicate that comes at the same moment as its original changes nothing, and both are acknowledged."""
     created = create(store, events("same", "other", "same"))
 
     assert sorted(map(str, created)) == ["False", "True", "True"]
+    assert proxy.calls == 1 + 3  # the group is refused as a whole
     assert set(stored()) == {"same", "other"}
 
 
@@ -135,37 +136,67 @@ def test_lost_answer_of_a_group_is_settled(
     assert len(stored()) == 5
 
 
-def test_group_that_is_never_answered_ends_with_the_time(
+@pytest.mark.parametrize("answered", [b"", b"\xff"], ids=["without a status", "garbled"])
+def test_answer_that_makes_no_sense_settles_nothing(
+    store: Store, proxy: Proxy, stored: Documents, answered: bytes
+) -> None:
+    """An answer to a group that cannot be read, or lacks writes, acknowledges nobody: each write commits by itself."""
+    proxy.faults.append(lambda _forward, _context: answered)
+
+    created = create(store, many(3))
+
+    assert created == [True] * 3
+    assert (proxy.calls, len(stored())) == (1 + 3, 3)
+
+
+def test_group_that_is_not_answered_leaves_time_for_commits(
+    store: Store, proxy: Proxy, stored: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A BatchWrite that hangs is given up in time for each write's own commit."""
+    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 2)
+    proxy.faults.append(proxy.hang)
+
+    assert create(store, many(3)) == [True] * 3
+    assert len(stored()) == 3
+
+
+def test_firestore_that_never_answers_ends_with_the_time(
     store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliveries whose group hangs are not acknowledged, and do not outlive the one total."""
+    """Deliveries whose group and whose own commits hang are not acknowledged, and do not outlive the one total."""
     monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
-    proxy.faults.append(proxy.hang)
+    proxy.faults.extend([proxy.hang] * 4)
 
     assert create(store, many(3)) == ["Unavailable"] * 3
 
 
 def test_delivery_that_gave_up_does_not_disturb_its_group(store: Store, proxy: Proxy, stored: Documents) -> None:
-    """A delivery that ends before its group does takes nobody with it."""
-    proxy.faults.append(proxy.hang)
+    """A delivery that ends before its group does takes nobody with it, nor does anybody get its answer."""
+    first, second, third = many(3)
+
+    def answer_late(forward: Forward, _context: grpc.ServicerContext) -> bytes:
+        proxy.released.wait()
+        return forward()
 
     async def deliver(event: Event) -> bool:
         async with time_limit():
             return await store.create(event)
 
     async def run() -> list[bool | BaseException]:
-        tasks = [asyncio.create_task(deliver(event)) for event in many(3)]
-        while not proxy.calls:
+        await store.create(third)
+        proxy.faults.append(answer_late)
+        tasks = [asyncio.create_task(deliver(event)) for event in (first, second, third)]
+        while proxy.faults:
             await asyncio.sleep(0.01)
         tasks[1].cancel()
         proxy.released.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    first, second, third = asyncio.run(run())
+    outcomes = asyncio.run(run())
 
-    assert (first, third) == (True, True)
-    assert isinstance(second, asyncio.CancelledError)
-    assert set(stored()) == {"e0", "e2"}
+    assert (outcomes[0], outcomes[2]) == (True, False)
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert len(stored()) == 3
 
 
 def test_large_write_leaves_alone(store: Store, proxy: Proxy, stored: Documents) -> None:
