@@ -63,8 +63,8 @@ def refuse_every_other(code: grpc.StatusCode) -> Fault:
             if number % 2:
                 result.CopyFrom(committed.write_results[number // 2])
                 status.CopyFrom(committed.status[number // 2])
-        answer: bytes = response.SerializeToString()
-        return answer
+        bent: bytes = response.SerializeToString()
+        return bent
 
     return fault
 

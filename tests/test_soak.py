@@ -272,7 +272,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
     ),
     "acknowledge a whole group": (
         ("receiver/group.py", "_CREATED.get(status.code) for", "True for"),
-        ("--only", "refuse single writes of a group", *BURSTS),
+        ("--only", "refuse single writes of a group", "--minutes", "0.15", "--rate", "100", "--morning", "500"),
         "acknowledged but missing",
     ),
     "set in place of create": (
