@@ -95,11 +95,13 @@ def _interpreter(runtime: str) -> str:
     version = f"{runtime[6]}.{runtime[7:]}"  # python313
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
-    found = shutil.which(f"python{version}")
-    if found is None or subprocess.run([found, "--version"], check=False, capture_output=True).returncode:
-        assert os.environ.get("CI") != "true", f"CI needs Python {version}"
-        pytest.skip(f"Python {version} is not installed")
-    return found
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [shutil.which(f"python{version}"), *map(str, pyenv.glob(f"versions/{version}.*/bin/python"))]
+    for candidate in filter(None, candidates):  # pyenv's own command on the PATH may know the version, but not run it
+        if not subprocess.run([candidate, "--version"], check=False, capture_output=True).returncode:
+            return candidate
+    assert os.environ.get("CI") != "true", f"CI needs Python {version}"
+    pytest.skip(f"Python {version} is not installed")
 
 
 def _secret_environ(function: dict[str, Any], secrets: dict[str, list[bytes]]) -> dict[str, str]:
