@@ -24,7 +24,7 @@ from backfill.sinks import Lookup, Writer
 from backfill.tally import ADDED, FAILED, MISSING, QUARANTINED, THERE, Tally
 from receiver.settings import Settings, SettingsError, read_settings
 from receiver.store import Store
-from simulator.arguments import Parser
+from simulator.arguments import Parser, whole
 
 _DESCRIPTION = """\
 Fetches history from DT's REST API into the documents that the function writes. A document that is there already stays
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--rate",
         metavar="N",
-        type=_rate,
+        type=whole,
         help="most writes a second; the ramp, of 500 and half more every 5 minutes, holds in any case",
     )
     option("--dry-run", action="store_true", help="write nothing: tell which devices and days lack documents")
@@ -115,12 +115,6 @@ def _dt_id(text: str) -> str:
 
 def _labels(text: str) -> frozenset[str]:
     return frozenset(key.strip() for key in text.split(",")) - {""}
-
-
-def _rate(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return int(text)
 
 
 def _span(arguments: argparse.Namespace) -> Window:

@@ -14,21 +14,20 @@ from typing import Any
 import disruptive
 import requests
 from disruptive import errors
-from disruptive.authentication import ServiceAccountAuth
 from disruptive.requests import DTRequest
 
 from backfill.moments import Window
 from backfill.problem import Problem
+from local.dt_account import VARIABLES, MissingError, sign_in
 
 DEVICES_AT_ONCE = 4
 PAGE_SIZE = 1000  # events
 PAUSES: tuple[float, ...] = (2.0, 8.0)  # seconds, between rounds of the package's own three retries
 
-_VARIABLES = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
 _TIMEOUT = 30  # seconds without a byte
 _REFUSALS: dict[type[Exception], str] = {
     errors.BadRequest: "DT refuses the request: check --event-type, and the ids of the project and the device",
-    errors.Unauthorized: f"DT refuses the service account: check {', '.join(_VARIABLES)}",
+    errors.Unauthorized: f"DT refuses the service account: check {', '.join(VARIABLES)}",
     errors.Forbidden: "the service account may not read this project: give it a role there, in DT Studio",
     errors.NotFound: "DT knows no such project or device, or the service account has no role there",
 }
@@ -80,12 +79,10 @@ class History:
         Raises:
             Problem: a credential is missing.
         """
-        if missing := [name for name in _VARIABLES if not environ.get(name)]:
-            raise Problem(f"set {', '.join(missing)}: the key of a service account of DT Studio")
-        account = ServiceAccountAuth(*(environ[name] for name in _VARIABLES))
-        account.token_endpoint = environ.get("DT_TOKEN_URL") or account.token_endpoint
-        disruptive.default_auth = account
-        disruptive.base_url = (environ.get("DT_API_URL") or disruptive.base_url).rstrip("/")
+        try:
+            sign_in(environ)
+        except MissingError as error:
+            raise Problem(str(error)) from None
         disruptive.request_timeout = _TIMEOUT
         self._project = f"/projects/{project}"
         self._threads = ThreadPoolExecutor(DEVICES_AT_ONCE)

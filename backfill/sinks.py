@@ -11,6 +11,7 @@ from google.cloud.firestore_v1.types import MapValue
 
 from backfill.pace import Pace
 from backfill.tally import ADDED, FAILED, MISSING, QUARANTINED, THERE, Record, Tally
+from local.reader import batches
 from receiver.errors import Unavailable, Unstorable
 from receiver.event import parse_event
 from receiver.settings import Settings
@@ -20,8 +21,6 @@ from receiver.value import fill_fields
 IN_FLIGHT = 100
 LOOK_UP_SECONDS = 30.0
 PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)  # seconds, between attempts that each try for several seconds
-
-_LOOKED_UP_AT_ONCE = 300
 
 
 class Writer:
@@ -89,11 +88,8 @@ class Lookup:
         """Count each record of a page as there or missing."""
         storable = [(record, event_id) for record in records if (event_id := self._event_id(record))]
         event_ids = sorted({event_id for _, event_id in storable})
-        parts = [
-            event_ids[start : start + _LOOKED_UP_AT_ONCE] for start in range(0, len(event_ids), _LOOKED_UP_AT_ONCE)
-        ]
         try:
-            found = await asyncio.gather(*(self._there(part) for part in parts))
+            found = await asyncio.gather(*(self._there(part) for part in batches(event_ids)))
         except (GoogleAPICallError, RetryError, GoogleAuthError, TimeoutError) as error:
             self._tally.stopped = f"Firestore does not answer ({type(error).__name__})"
             return

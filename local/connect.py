@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 import disruptive
-from disruptive.authentication import ServiceAccountAuth
 from disruptive.errors import DTApiError
 
-_VARIABLES = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
+from local.dt_account import MissingError, sign_in
+
 _DESCRIPTION = """\
 Create a Data Connector, or update the one with this endpoint or name. The signature secret is the first line of
 standard input. The credentials of a DT service account (DT Studio, API Integrations; its role must be Project
@@ -36,12 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if missing := [name for name in _VARIABLES if not os.environ.get(name)]:
-        parser.error(f"set {', '.join(missing)}: the key of a service account of DT Studio")
+    try:
+        sign_in(os.environ)
+    except MissingError as error:
+        parser.error(str(error))
     secret = next((line.strip() for line in sys.stdin if line.strip()), "")
     if not secret:
         parser.error("standard input holds no signature secret")
-    _sign_in()
     try:
         print(_connect(arguments, disruptive.DataConnector.HttpPushConfig(arguments.url, secret)))
     except DTApiError as error:
@@ -67,13 +68,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _sign_in() -> None:
-    account = ServiceAccountAuth(*(os.environ[name] for name in _VARIABLES))
-    account.token_endpoint = os.environ.get("DT_TOKEN_URL") or account.token_endpoint
-    disruptive.default_auth = account
-    disruptive.base_url = (os.environ.get("DT_API_URL") or disruptive.base_url).rstrip("/")
 
 
 def _connect(wanted: argparse.Namespace, config: disruptive.DataConnector.HttpPushConfig) -> str:
