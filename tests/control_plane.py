@@ -7,14 +7,14 @@ is handed over to `Deploy`, which answers with the URL where it runs.
 import base64
 import json
 import re
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.json_server import JsonServer
 
 Json = dict[str, Any]
 Deploy = Callable[[bytes, Json], str]
@@ -77,7 +77,7 @@ class State:
     bundle: bytes = b""
 
 
-class ControlPlane:
+class ControlPlane(JsonServer):
     """The stand-in, listening on 127.0.0.1.
 
     Attributes:
@@ -93,14 +93,7 @@ class ControlPlane:
         self.calls: list[Call] = []
         self.broken: dict[str, tuple[int, str, int]] = {}
         self.state = State()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def environ(self) -> dict[str, str]:
         """Return what makes gcloud ask here, and nowhere else."""
@@ -111,8 +104,15 @@ class ControlPlane:
         """Return the calls that asked for a change."""
         return [call for call in self.calls if call.changes()]
 
-    def answer(self, method: str, target: str, body: bytes) -> Any:
-        """Answer one request: from the first line of the table that fits."""
+    def respond(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
+        """Answer one request, or refuse it as Google does."""
+        try:
+            return 200, self._answer(method, target, body)
+        except Refused as error:
+            return error.status, {"error": {"code": error.status, "message": str(error)}}
+
+    def _answer(self, method: str, target: str, body: bytes) -> Any:
+        """Answer from the first line of the table that fits."""
         url = urlsplit(target)
         path = unquote(url.path)
         try:
@@ -387,26 +387,3 @@ _ROUTES: list[tuple[str, str, _Handler]] = [
     ("GET", r"/logging/v2/projects/[^/]+/metrics/([^/]+)", _metric),
     ("POST", r"/logging/v2/projects/[^/]+/metrics", _create_metric),
 ]
-
-
-def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            try:
-                status, value = 200, plane.answer(self.command, self.path, body)
-            except Refused as error:
-                status, value = error.status, {"error": {"code": error.status, "message": str(error)}}
-            text = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler

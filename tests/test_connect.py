@@ -4,21 +4,20 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.json_server import JsonServer
 
 URL = "https://dataconnector-endpoint-abc.a.run.app"
 SECRET = "the first line of the signature secret"
 Json = dict[str, Any]
 
 
-class DtApi:
+class DtApi(JsonServer):
     """The Data Connectors of one DT project.
 
     Attributes:
@@ -33,17 +32,13 @@ class DtApi:
         self.connectors: list[Json] = []
         self.calls: list[tuple[str, Json]] = []
         self.status = 200
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        super().__init__()
 
-    def stop(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+    def respond(self, method: str, target: str, body: bytes) -> tuple[int, Json]:
+        """Answer one request, or refuse it as DT does."""
+        return self.status, self._answer(method, target, body) if self.status == 200 else {"error": "No.", "code": 403}
 
-    def answer(self, method: str, path: str, body: bytes) -> Json:
-        """Answer one request."""
+    def _answer(self, method: str, path: str, body: bytes) -> Json:
         if path == "/token":
             return {"access_token": "t", "expires_in": 3600}
         if method == "GET":
@@ -55,25 +50,6 @@ class DtApi:
         else:
             self.connectors[0].update(json.loads(body))
         return self.connectors[0]
-
-
-def _handler(api: DtApi) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            answer = api.answer(self.command, self.path, body) if api.status == 200 else {"error": "No.", "code": 403}
-            text = json.dumps(answer).encode()
-            self.send_response(api.status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        do_GET = do_POST = do_PATCH = handle_any  # noqa: N815 - http.server's names
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
 
 
 @pytest.fixture
