@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jwt
 
-from simulator import commands, soak
+from simulator import commands
 from simulator.arguments import Parser
 from simulator.commands import Problem
 
@@ -75,8 +75,8 @@ _COMMANDS = (
     _Command(
         "soak",
         "break function and Firestore while events are delivered, and prove that nothing is lost",
-        soak.configure,
-        soak.run,
+        commands.configure_soak,
+        commands.soak,
         (
             "python -m simulator soak --minutes 0.05 --store embedded --only 'answer ABORTED' --time-factor 20000",
             "python -m simulator soak --minutes 20 --seed 7 --json ledger.json",

@@ -6,6 +6,7 @@ from random import Random
 
 CALM = (0.2, 0.6)  # seconds between two episodes
 RESTART = 3.0  # seconds
+SEGMENT_MINUTES = 5.0  # of a soak with the emulator
 
 # What is broken, and from how many to how many seconds it stays so.
 KINDS: dict[str, tuple[float, float]] = {

@@ -24,64 +24,24 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from local.emulator import StoreUnavailable
 from local.processes import PartError
 from simulator import faults
-from simulator.arguments import positive, whole
 from simulator.commands import Problem, counters_line
 from simulator.faulty import FaultyConnector
 from simulator.fleet import Fleet
 from simulator.ledger import Account, Ledger, documents
-from simulator.plan import KINDS, Episode, draw_plan
+from simulator.plan import KINDS, SEGMENT_MINUTES, Episode, draw_plan
 from simulator.trouble import PROJECT, Trouble
 
-TIME_FACTOR = 2000.0  # 12 hours are 22 s, and a first pause of 8 s is 4 ms
-_SEGMENT_MINUTES = 5.0
 _QUIET_SECONDS = 2.0  # longer than any pause of the function's between two attempts at a commit
 _PLAIN_PROGRESS_SECONDS = 5.0
 _BURST_MINUTES = 10.0  # from this length on a segment's bursts have their full size
-_KINDS_OF_TROUBLE = "\n  ".join(KINDS)
 _BACKFILL, _MORNING = 3000, 10_000
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `soak`.
-
-    Args:
-        parser: the sub-command's.
-    """
-    parser.description = f"""{parser.description}
-
-Starts a Firestore, a proxy before it and the function, delivers a fleet's events with every fault on, and breaks the
-parts all through, each kind once, in random order, then all over again:
-  {_KINDS_OF_TROUBLE}
-
-Each attempt's pause is shortened by --time-factor; the answer limit of 10 s is not. The embedded stand-in is killed at
-any time: its file survives. The emulator loses its documents when it is killed: with it a soak lives in segments of
-{_SEGMENT_MINUTES:g} minutes, each of which ends with its ledger settled, and begins with the emulator killed.
-
-Exit status 0 only when the ledger is clean, 1 when a promise is broken, 2 for a wrong argument."""
-    parser.add_argument("--minutes", metavar="N", type=positive, default=1.0, help="of making events; default: 1")
-    parser.add_argument("--seed", metavar="S", type=int, help="the same plan of faults again; default: a new one")
-    parser.add_argument(
-        "--store", choices=("emulator", "embedded"), help="default: the emulator, else the embedded stand-in"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the ledger there, too")
-    parser.add_argument(
-        "--rate", metavar="PER_SECOND", type=positive, default=30.0, help="events a second; default: 30"
-    )
-    parser.add_argument("--sensors", metavar="N", type=whole, default=200, help="the size of the fleet; default: 200")
-    parser.add_argument(
-        "--time-factor", metavar="F", type=positive, default=TIME_FACTOR, help=f"default: {TIME_FACTOR:g}"
-    )
-    parser.add_argument(
-        "--only", metavar="KIND", choices=tuple(KINDS), action="append", help="break only this; may be repeated"
-    )
-    faults.configure(parser, soak=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a soak and print its ledger.
 
     Args:
-        arguments: those of `configure`.
+        arguments: those of `commands.configure_soak`.
 
     Returns:
         0 if every promise held, else 1.
@@ -171,7 +131,7 @@ class Soak:
         """Yield each segment's plan: one for the stand-in, whose documents survive; several for the emulator."""
         seconds, lasting = self._arguments.minutes * 60, self.trouble.kind == "embedded"
         kinds = [kind for kind in self._arguments.only or KINDS if lasting or kind != "kill Firestore"]
-        number = 1 if lasting else max(1, round(self._arguments.minutes / _SEGMENT_MINUTES))
+        number = 1 if lasting else max(1, round(self._arguments.minutes / SEGMENT_MINUTES))
         for segment in range(number):
             plan = draw_plan(f"{self._arguments.seed} {segment}", seconds / number, kinds) if kinds else []
             if not lasting and (not self._arguments.only or "kill Firestore" in self._arguments.only):
