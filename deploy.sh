@@ -497,7 +497,7 @@ smoke_test() {
     local documents=${CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE:-https://firestore.googleapis.com/}v1
     documents+=/projects/$PROJECT/databases/$DATABASE/documents/$COLLECTION
     # gcloud would write the token that it prints into its log file too
-    change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token && $(access_secret); } | $(quoted "$PYTHON" local/smoke.py \
+    change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token && $(access_secret); } | $(quoted "$PYTHON" deploy/smoke_test.py \
         "--documents=$documents" "--patience=$PATIENCE") $(url_option)"
 }
 
@@ -525,7 +525,7 @@ connect() {
     # A .venv that serves is left as it is, whatever else has changed since it was made.
     # shellcheck source=local/venv.sh
     [ -n "$DRY_RUN" ] || .venv/bin/python -c 'import disruptive' 2>/dev/null || { source local/venv.sh && ensure_venv; }
-    change "$(access_secret) | $(quoted .venv/bin/python -m local.connect "--project=$CONNECT_DT_PROJECT" \
+    change "$(access_secret) | $(quoted .venv/bin/python -m deploy.data_connector "--project=$CONNECT_DT_PROJECT" \
         "--name=$NAME" "--labels=$DT_LABELS" "--event-types=$DT_EVENT_TYPES") $(url_option)"
 }
 

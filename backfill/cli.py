@@ -13,15 +13,16 @@ import google.auth
 from google.auth.exceptions import GoogleAuthError
 from rich.console import Console
 
-from backfill.history import History, HistoryError, Refused
-from backfill.moments import HISTORY, Window, window
-from backfill.pace import Pace
 from backfill.problem import Problem
 from backfill.progress import Progress
+from backfill.rate_limit import Pace
 from backfill.report import print_gaps, print_tables, summary, troubles
 from backfill.run import Run, Sink
-from backfill.sinks import Lookup, Writer
 from backfill.tally import ADDED, FAILED, MISSING, QUARANTINED, THERE, Tally
+from backfill.time_window import HISTORY, Window, window
+from backfill.writers import Lookup, Writer
+from dtcloud.account import MissingError
+from dtcloud.history import History, HistoryError, Refused
 from receiver.settings import Settings, SettingsError, read_settings
 from receiver.store import Store
 from simulator.arguments import Parser, whole
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         history = History(arguments.dt_project, os.environ)
         settings = _settings(arguments, os.environ)
         asyncio.run(_backfill(arguments, history, span, settings, tally))
-    except (Problem, SettingsError, Refused) as problem:
+    except (Problem, MissingError, SettingsError, Refused) as problem:
         return _say(2, f"backfill: {problem}")
     except HistoryError as error:
         return _say(1, f"backfill: {error}: try again later")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from backfill.history import DEVICES_AT_ONCE, Device, History, HistoryError, Refused
-from backfill.moments import Window
 from backfill.progress import Progress
 from backfill.tally import Record, Tally, event_type, timestamp
+from backfill.time_window import Window
+from dtcloud.history import DEVICES_AT_ONCE, Device, History, HistoryError, Refused
 
 _MOST_UNREAD_IN_A_ROW = 2 * DEVICES_AT_ONCE
 
@@ -69,7 +69,7 @@ class Run:
         self.tally.close(device.id)
 
     async def _settle(self, device: Device) -> None:
-        async for events in self.history.events(device, self.window, self.event_types):
+        async for events in self.history.events(device, self.window.since, self.window.until, self.event_types):
             records = [Record(device.body(event), device.id, event_type(event), timestamp(event)) for event in events]
             await self.sink.take(records)
             if self.tally.stopped:

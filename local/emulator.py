@@ -113,7 +113,7 @@ class _Start:
 
     def embedded(self) -> Store:
         port = free_port()
-        command = [sys.executable, "-m", "local.firestore", "--port", str(port), "--file", str(self.file.resolve())]
+        command = [sys.executable, "-m", "local.embedded", "--port", str(port), "--file", str(self.file.resolve())]
         return self._process(Store(f"127.0.0.1:{port}", "embedded", f"embedded stand-in, {self.file}"), command)
 
     def emulator(self, pinned: Download, say: Say) -> Store:

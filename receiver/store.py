@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 import grpc
 import grpc.aio
 
+from receiver.batching import Group
 from receiver.errors import Unavailable, Unstorable
 from receiver.event import Event
-from receiver.group import Group
 from receiver.messages import REQUEST_TIME, BatchWriteResponse, CommitRequest
 from receiver.settings import Settings
-from receiver.value import fill_fields
+from receiver.values import fill_fields
 
 TOTAL_SECONDS = 8.0  # the sender waits for 10
 

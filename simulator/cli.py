@@ -30,7 +30,6 @@ class _Command:
     run: Callable[[argparse.Namespace], int]
     examples: tuple[str, ...]
     delivers: bool = False
-    signs: bool = True
 
 
 _COMMANDS = (
@@ -72,17 +71,6 @@ _COMMANDS = (
         commands.verify,
         ("""echo '{}' | python -m simulator verify --token "$(echo '{}' | python -m simulator sign)\"""",),
     ),
-    _Command(
-        "soak",
-        "break function and Firestore while events are delivered, and prove that nothing is lost",
-        commands.configure_soak,
-        commands.soak,
-        (
-            "python -m simulator soak --minutes 0.05 --store embedded --only 'answer ABORTED' --time-factor 20000",
-            "python -m simulator soak --minutes 20 --seed 7 --json ledger.json",
-        ),
-        signs=False,
-    ),
 )
 
 
@@ -99,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.signs:
-            arguments.secrets = _secrets(arguments.secret_file)
+        arguments.secrets = _secrets(arguments.secret_file)
         status: int = arguments.run(arguments)
     except Problem as problem:
         print(f"{arguments.prog}: {problem}", file=sys.stderr)
@@ -128,9 +115,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=layout,
         )
         command.configure(sub)
-        if command.signs:
-            _add_common(sub, delivers=command.delivers)
-        sub.set_defaults(run=command.run, prog=sub.prog, signs=command.signs)
+        _add_common(sub, delivers=command.delivers)
+        sub.set_defaults(run=command.run, prog=sub.prog)
     return parser
 
 

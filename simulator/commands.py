@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice, takewhile
-from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, TypeVar
 
@@ -22,9 +21,8 @@ from receiver.errors import Unverified
 from simulator import faults
 from simulator.arguments import positive, whole
 from simulator.connector import Attempt, Connector, Counters
-from simulator.faulty import FaultyConnector
+from simulator.faulty_connector import FaultyConnector
 from simulator.fleet import Fleet
-from simulator.plan import KINDS, SEGMENT_MINUTES
 from simulator.sensors import EVENT_TYPES, TYPES, Device, default_device, encode, envelope, event
 from simulator.signature import check
 from simulator.signature import sign as signature_of
@@ -32,7 +30,6 @@ from simulator.signature import sign as signature_of
 _AnyConnector = TypeVar("_AnyConnector", bound=Connector)
 
 _PLAIN_PROGRESS_SECONDS = 10.0
-_SOAK_TIME_FACTOR = 2000.0  # 12 hours are 22 s, and a first pause of 8 s is 4 ms
 
 
 class Problem(Exception):
@@ -262,57 +259,6 @@ def verify(arguments: argparse.Namespace) -> int:
         return 1
     print(json.dumps(claims, indent=2), "verified", sep="\n")
     return 0
-
-
-def configure_soak(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `soak`.
-
-    Args:
-        parser: the sub-command's.
-    """
-    kinds = "\n  ".join(KINDS)
-    parser.description = f"""{parser.description}
-
-Starts a Firestore, a proxy before it and the function, delivers a fleet's events with every fault on, and breaks the
-parts all through, each kind once, in random order, then all over again:
-  {kinds}
-
-Each attempt's pause is shortened by --time-factor; the answer limit of 10 s is not. The embedded stand-in is killed at
-any time: its file survives. The emulator loses its documents when it is killed: with it a soak lives in segments of
-{SEGMENT_MINUTES:g} minutes, each of which ends with its ledger settled, and begins with the emulator killed.
-
-Exit status 0 only when the ledger is clean, 1 when a promise is broken, 2 for a wrong argument."""
-    parser.add_argument("--minutes", metavar="N", type=positive, default=1.0, help="of making events; default: 1")
-    parser.add_argument("--seed", metavar="S", type=int, help="the same plan of faults again; default: a new one")
-    parser.add_argument(
-        "--store", choices=("emulator", "embedded"), help="default: the emulator, else the embedded stand-in"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the ledger there, too")
-    parser.add_argument(
-        "--rate", metavar="PER_SECOND", type=positive, default=30.0, help="events a second; default: 30"
-    )
-    parser.add_argument("--sensors", metavar="N", type=whole, default=200, help="the size of the fleet; default: 200")
-    parser.add_argument(
-        "--time-factor", metavar="F", type=positive, default=_SOAK_TIME_FACTOR, help=f"default: {_SOAK_TIME_FACTOR:g}"
-    )
-    parser.add_argument(
-        "--only", metavar="KIND", choices=tuple(KINDS), action="append", help="break only this; may be repeated"
-    )
-    faults.configure(parser, soak=True)
-
-
-def soak(arguments: argparse.Namespace) -> int:
-    """Run a soak and print its ledger.
-
-    Args:
-        arguments: those of `configure_soak`.
-
-    Returns:
-        0 if every promise held, else 1.
-    """
-    from simulator.soak import run  # noqa: PLC0415 - Firestore's clients are half of a start, which no other command needs
-
-    return run(arguments)
 
 
 def _standard_input() -> bytes:

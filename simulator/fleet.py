@@ -7,30 +7,30 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from simulator import places
-from simulator.places import Reading
+from simulator import scenarios
+from simulator.scenarios import Reading
 from simulator.sensors import Device, device, envelope, event
 
 _SENSORS_PER_CLOUD_CONNECTOR = 50
 
 # A place, and the sensors that it wants: device type and name.
 _PLACES: tuple[tuple[Callable[..., Iterator[Reading]], tuple[tuple[str, str], ...]], ...] = (
-    (places.fridge, (("temperature", "Fridge {}"), ("contact", "Fridge door {}"))),
+    (scenarios.fridge, (("temperature", "Fridge {}"), ("contact", "Fridge door {}"))),
     (
-        places.room,
+        scenarios.room,
         (
             ("co2", "Meeting room {} air"),
             ("motion", "Meeting room {} motion"),
             ("deskOccupancy", "Meeting room {} desk"),
         ),
     ),
-    (places.climate, (("humidity", "Store room {}"),)),
-    (places.freezer, (("temperature", "Freezer {}"),)),
-    (places.button, (("touch", "Service button {}"),)),
-    (places.turnstile, (("touchCounter", "Coffee machine {}"),)),
-    (places.turnstile, (("proximityCounter", "Entrance {}"),)),
-    (places.parking, (("proximity", "Parking space {}"),)),
-    (places.cellar, (("waterDetector", "Cellar {}"),)),
+    (scenarios.climate, (("humidity", "Store room {}"),)),
+    (scenarios.freezer, (("temperature", "Freezer {}"),)),
+    (scenarios.button, (("touch", "Service button {}"),)),
+    (scenarios.turnstile, (("touchCounter", "Coffee machine {}"),)),
+    (scenarios.turnstile, (("proximityCounter", "Entrance {}"),)),
+    (scenarios.parking, (("proximity", "Parking space {}"),)),
+    (scenarios.cellar, (("waterDetector", "Cellar {}"),)),
 )
 
 
@@ -60,10 +60,10 @@ class Fleet:
             device("ccon", f"Cloud Connector {number + 1}")
             for number in range(2 + wanted // _SENSORS_PER_CLOUD_CONNECTOR)
         ]
-        streams = [places.cloud_connector(gateway, self._rng) for gateway in gateways]
+        streams = [scenarios.cloud_connector(gateway, self._rng) for gateway in gateways]
         streams += self._furnish(wanted)
-        streams += [places.heartbeats(sensor, gateways, self._rng) for sensor in self.sensors]
-        streams.append(places.caretaker(self.sensors, self._rng))
+        streams += [scenarios.heartbeats(sensor, gateways, self._rng) for sensor in self.sensors]
+        streams.append(scenarios.caretaker(self.sensors, self._rng))
         # The last place may want more sensors than there are: those stay silent.
         installed = {installation.id for installation in (*gateways, *self.sensors)}
         readings = merge(*streams, key=lambda reading: reading.at)

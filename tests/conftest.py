@@ -16,8 +16,8 @@ from google.cloud import firestore
 from starlette.testclient import TestClient
 
 from local.emulator import StoreUnavailable, running_store
-from simulator.proxy import Proxy
 from tests import signing
+from tests.proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
 

@@ -21,15 +21,15 @@ import pytest
 from google.cloud import firestore
 
 import receiver.store
-from backfill import cli, history, sinks
-from backfill.history import History, HistoryError
-from backfill.moments import Window, parse_moment
-from backfill.pace import Pace
-from receiver.group import MOST_WRITES
-from simulator import proxy
+from backfill import cli, writers
+from backfill.rate_limit import Pace
+from backfill.time_window import Window, parse_moment
+from dtcloud import history
+from dtcloud.history import History, HistoryError
+from receiver.batching import MOST_WRITES
 from simulator.fleet import Fleet
 from simulator.sensors import PROJECT_ID, Device
-from tests import dt_api
+from tests import dt_api, proxy
 from tests.conftest import ROOT, Endpoint
 from tests.dt_api import DTApi
 from tests.events import DATA, encode, envelope
@@ -113,7 +113,7 @@ def fetched(
     async def fetch() -> list[list[Any]]:
         source = History(api.project, os.environ)
         (found,) = await source.devices([device], None)
-        return [page async for page in source.events(found, window, event_types)]
+        return [page async for page in source.events(found, window.since, window.until, event_types)]
 
     return asyncio.run(fetch())
 
@@ -534,7 +534,7 @@ def bent(
     """Return the command behind a proxy that bends Firestore's answers, and the proxy; readers go past it."""
     assert database.project == os.environ["GOOGLE_CLOUD_PROJECT"]
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", proxy.host)
-    monkeypatch.setattr(sinks, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(writers, "PAUSES", (0.0, 0.0, 0.0))
     return backfill, proxy
 
 
@@ -577,7 +577,7 @@ def test_slow_firestore(
     """A write that Firestore does not confirm in time counts as failed, never as added."""
     command, between = bent
     monkeypatch.setattr(receiver.store, "TOTAL_SECONDS", 2.0)
-    monkeypatch.setattr(sinks, "PAUSES", ())
+    monkeypatch.setattr(writers, "PAUSES", ())
     api.publish(SENSOR, made(MOST_WRITES + 10))
     between.faults.append(proxy.forward_only)
     between.otherwise = lambda: between.hang
@@ -594,7 +594,7 @@ def test_slow_firestore(
 def test_dry_run_without_firestore(backfill: Backfill, api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run that Firestore does not answer ends and says so, and calls nothing missing."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setattr(sinks, "LOOK_UP_SECONDS", 0.3)
+    monkeypatch.setattr(writers, "LOOK_UP_SECONDS", 0.3)
     api.publish(SENSOR, made(3))
 
     result = backfill("--dry-run")

@@ -63,7 +63,19 @@ def test_loading_the_function_loads_no_more_than_it_needs(bundle: Callable[[str]
     modules = set(bundle("import main, sys; print(*sorted(sys.modules))").split())
 
     assert {"receiver.store", "google.cloud.firestore_v1.types", "grpc.aio"} <= modules
-    assert {"local", "simulator", "backfill", "tests", "pytest", "rich", "httpx", "disruptive"}.isdisjoint(modules)
+    assert {
+        "command_line",
+        "local",
+        "simulator",
+        "backfill",
+        "dtcloud",
+        "deploy",
+        "tests",
+        "pytest",
+        "rich",
+        "httpx",
+        "disruptive",
+    }.isdisjoint(modules)
     needless = (
         "google.cloud.firestore",
         "google.api_core",

@@ -1,4 +1,4 @@
-"""local/connect.py, which makes the Data Connector, against a stand-in for DT's REST API."""
+"""deploy/data_connector.py, which makes the Data Connector, against a stand-in for DT's REST API."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def connect(api: DtApi, *options: str, secret: str = SECRET, **environ: str) -> 
     names = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
     credentials = dict.fromkeys(names, "x") | {"DT_API_URL": api.url, "DT_TOKEN_URL": f"{api.url}/token"}
     return subprocess.run(
-        [sys.executable, "-m", "local.connect", "--project", "p", "--url", URL, *options],
+        [sys.executable, "-m", "deploy.data_connector", "--project", "p", "--url", URL, *options],
         cwd=ROOT,
         env=os.environ | credentials | environ,
         input=secret,

@@ -25,7 +25,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.base_query import FieldFilter, Or
 
-from local.firestore import Storage
+from local.embedded.server import Storage
 
 ROOT = Path(__file__).parent.parent
 MIB = 1 << 20
@@ -778,7 +778,7 @@ def test_64_creates_of_one_document(firestore_host: str, root: str) -> None:
 @contextmanager
 def running(file: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the stand-in on a file; yield its process and host."""
-    command = [sys.executable, "-m", "local.firestore", "--port", str(port), "--file", str(file)]
+    command = [sys.executable, "-m", "local.embedded", "--port", str(port), "--file", str(file)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -909,7 +909,7 @@ def test_what_it_does_not_do(embedded_host: str, project: str, monkeypatch: pyte
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
-    command = [sys.executable, "-m", "local.firestore", *arguments]
+    command = [sys.executable, "-m", "local.embedded", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -952,5 +952,5 @@ def test_help_has_examples() -> None:
     shown = run("--help")
 
     assert shown.returncode == 0
-    assert "python -m local.firestore --port" in shown.stdout
+    assert "python -m local.embedded --port" in shown.stdout
     assert "sqlite3" in shown.stdout

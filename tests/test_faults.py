@@ -20,13 +20,13 @@ from local.function import running_function
 from local.processes import free_port
 from receiver.errors import Unstorable
 from receiver.event import parse_event
-from receiver.value import fill_fields
+from receiver.values import fill_fields
 from simulator import faults
 from simulator.cli import main
-from simulator.faulty import FaultyConnector
-from simulator.ledger import Account, Ledger, documents, expected
+from simulator.faulty_connector import FaultyConnector
 from simulator.sensors import default_device, encode, envelope, event
 from tests import signing
+from tests.soak.ledger import Account, Ledger, documents, expected
 
 NOW = datetime(2026, 5, 16, 8, 13, 15, 361624, UTC)
 
@@ -222,7 +222,7 @@ def test_each_fault_meets_its_answer(
     function: tuple[str, Path], database: firestore.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All faults at once: forged requests are refused, duplicates known, poison kept, and the ledger is clean."""
-    monkeypatch.setattr("simulator.faulty._LATER_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr("simulator.faulty_connector._LATER_SECONDS", (0.1, 0.2))
     url, log = function
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     every = dict.fromkeys(set(faults.NAMES) - {"early-closes"}, 1.0)
@@ -261,7 +261,7 @@ def test_play_takes_the_faults_as_options(
 
 def test_documents_are_read_page_by_page(database: firestore.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collection of more than a page is read whole, each document once."""
-    monkeypatch.setattr("simulator.ledger._PAGE", 3)
+    monkeypatch.setattr("tests.soak.ledger._PAGE", 3)
     for number in range(7):
         database.collection("events").document(f"e{number}").create({"number": number})
 

@@ -15,12 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.processes import ROOT
-from tests import fuzz, hostile, signing
+from tests import signing
 from tests.conftest import Endpoint
 from tests.events import encode, envelope
-from tests.fuzz import Fuzz, Target, exchange
-from tests.hostile import CLOSED, NO_ROUTE, NOT_HTTP, STORED, UNVERIFIED, Request
-from tests.oracles import Answer, Ledger, event_id
+from tests.fuzz import hostile
+from tests.fuzz import runner as fuzz
+from tests.fuzz.hostile import CLOSED, NO_ROUTE, NOT_HTTP, STORED, UNVERIFIED, Request
+from tests.fuzz.oracles import Answer, Ledger, event_id
+from tests.fuzz.runner import Fuzz, Target, exchange
 from tests.test_process import post_all
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from simulator.proxy import Proxy
 from tests import signing
 from tests.conftest import Endpoint
 from tests.events import encode, envelope
+from tests.proxy import Proxy
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -169,7 +169,7 @@ def test_words_of_firestore_stay_out_of_the_answer(start: Callable[..., Endpoint
     """The answer to a failing Firestore is a fixed text; the log has the status that Firestore gave."""
     import grpc  # noqa: PLC0415
 
-    from simulator.proxy import answer  # noqa: PLC0415
+    from tests.proxy import answer  # noqa: PLC0415
 
     endpoint = start(FIRESTORE_EMULATOR_HOST=proxy.host)
     proxy.faults.append(answer(grpc.StatusCode.PERMISSION_DENIED))

@@ -24,7 +24,7 @@ import pytest
 from disruptive.events import Event
 
 from receiver.errors import Unverified
-from simulator import places
+from simulator import scenarios
 from simulator.connector import Attempt, Connector, Delivery
 from simulator.fleet import Fleet
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
@@ -143,7 +143,7 @@ def test_ids_rise_with_time_and_do_not_collide() -> None:
 
 def test_fridge_warms_while_its_door_is_open() -> None:
     """The temperature rises from each opening to the closing, and has fallen again by the next opening."""
-    readings = islice(places.fridge(device("temperature", "inside"), device("contact", "door"), rng(3)), 400)
+    readings = islice(scenarios.fridge(device("temperature", "inside"), device("contact", "door"), rng(3)), 400)
 
     celsius, spells = 4.0, {"OPEN": list[float](), "CLOSED": list[float]()}
     door, at_change = "CLOSED", celsius
@@ -161,7 +161,7 @@ def test_fridge_warms_while_its_door_is_open() -> None:
 def test_room_fills_and_airs_out() -> None:
     """CO2 rises while there is motion and falls when there is none; the desk follows the motion sensor."""
     sensors = (device("co2", "air"), device("motion", "motion"), device("deskOccupancy", "desk"))
-    readings = list(islice(places.room(*sensors, rng(3)), 300))
+    readings = list(islice(scenarios.room(*sensors, rng(3)), 300))
 
     states = {"MOTION_DETECTED": "OCCUPIED", "NO_MOTION_DETECTED": "NOT_OCCUPIED"}
     changes = [at for at, reading in enumerate(readings) if reading.event_type == "motion"]

@@ -21,12 +21,12 @@ from google.cloud import firestore
 
 from local.function import running_function
 from local.processes import free_port
-from simulator.faulty import FaultyConnector
-from simulator.ledger import PROMISES, Account, Ledger, canonical, documents, expected
-from simulator.plan import KINDS, draw_plan
+from simulator.faulty_connector import FaultyConnector
 from simulator.retry import EVENT_LIFETIME
 from simulator.sensors import default_device, encode, envelope, event
 from tests import signing
+from tests.soak.ledger import PROMISES, Account, Ledger, canonical, documents, expected
+from tests.soak.schedule import KINDS, draw_plan
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 5, 16, 8, 13, 15, 361624, UTC)
@@ -43,7 +43,7 @@ def rng(seed: int) -> Random:
 def soak(folder: Path, project: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run a soak of the project in a folder; return its exit status, its JSON and its output."""
     file = folder / "ledger.json"
-    command = [sys.executable, "-m", "simulator", "soak", "--json", str(file), *arguments]
+    command = [sys.executable, "-m", "tests.soak", "--json", str(file), *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
     assert file.exists(), done.stderr
     return done.returncode, json.loads(file.read_text() or "{}"), done.stdout + done.stderr
@@ -243,7 +243,7 @@ def test_short_soak_is_clean(tmp_path: Path) -> None:
 )
 def test_wrong_argument_is_said_in_one_line(arguments: tuple[str, ...], named: str) -> None:
     """Bad input ends with exit status 2 and one line."""
-    command = [sys.executable, "-m", "simulator", "soak", *arguments]
+    command = [sys.executable, "-m", "tests.soak", *arguments]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
@@ -291,7 +291,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
 def sabotaged(folder: Path, file: str, before: str, after: str) -> Path:
     """Copy the project, with one change that must find its place."""
     copy = folder / "project"
-    for part in ("receiver", "local", "simulator"):
+    for part in ("receiver", "command_line", "local", "simulator", "tests"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "main.py", copy)
     source = (copy / file).read_text()

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.cloud import firestore
 
-from simulator.proxy import Proxy, answer, commit_then
 from tests.conftest import Documents, Endpoint
 from tests.events import encode, envelope
+from tests.proxy import Proxy, answer, commit_then
 
 RETRIED = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED]
 FINAL = [

@@ -23,8 +23,8 @@ import grpc
 from google.cloud.firestore_v1 import types
 from google.protobuf.message import DecodeError
 
-from local import query
-from local.document import (
+from local.embedded import query
+from local.embedded.document import (
     MAX_DEPTH,
     Document,
     Name,
@@ -48,7 +48,7 @@ _REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME
 _Value, _WriteResult = types.Value.pb(), types.WriteResult.pb()
 _EXAMPLES = """
 examples:
-  python -m local.firestore --port 8686 --file events.sqlite3
+  python -m local.embedded --port 8686 --file events.sqlite3
   export FIRESTORE_EMULATOR_HOST=127.0.0.1:8686
   sqlite3 events.sqlite3 "SELECT path, fields FROM documents ORDER BY update_time DESC LIMIT 5"
 """
@@ -409,7 +409,7 @@ def serve(port: int, file: Path) -> None:
 def main() -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.firestore",
+        prog="python -m local.embedded",
         description="An embedded stand-in for Firestore on one SQLite file, for this machine only.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -426,7 +426,3 @@ def main() -> int:
         print(f"{args.file} cannot be used ({error}): name an SQLite file in a folder that exists.", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

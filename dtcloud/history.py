@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import disruptive
@@ -16,9 +17,7 @@ import requests
 from disruptive import errors
 from disruptive.requests import DTRequest
 
-from backfill.moments import Window
-from backfill.problem import Problem
-from local.dt_account import VARIABLES, MissingError, sign_in
+from dtcloud.account import VARIABLES, sign_in
 
 DEVICES_AT_ONCE = 4
 PAGE_SIZE = 1000  # events
@@ -77,12 +76,9 @@ class History:
             environ: the process's environment.
 
         Raises:
-            Problem: a credential is missing.
+            MissingError: a credential is missing.
         """
-        try:
-            sign_in(environ)
-        except MissingError as error:
-            raise Problem(str(error)) from None
+        sign_in(environ)
         disruptive.request_timeout = _TIMEOUT
         self._project = f"/projects/{project}"
         self._threads = ThreadPoolExecutor(DEVICES_AT_ONCE)
@@ -106,12 +102,15 @@ class History:
             found = [raw async for page in self._pages("/devices", "devices", {}) for raw in page]
         return [_device(raw, labels) for raw in found]
 
-    def events(self, device: Device, window: Window, event_types: Sequence[str]) -> AsyncIterator[list[Any]]:
+    def events(
+        self, device: Device, since: datetime, until: datetime, event_types: Sequence[str]
+    ) -> AsyncIterator[list[Any]]:
         """Return the pages of a device's history, newest first, one in memory at a time.
 
         Args:
             device: the device.
-            window: from when to when.
+            since: the beginning, in UTC.
+            until: the end, in UTC.
             event_types: those wanted; none wants all.
 
         Yields:
@@ -121,8 +120,8 @@ class History:
             HistoryError: DT's API does not give a page.
         """
         params: dict[str, Any] = {
-            "startTime": window.since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "endTime": window.until.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "startTime": since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "endTime": until.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "pageSize": PAGE_SIZE,
         }
         if event_types:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests import signing
-from tests.hostile import (
+from tests.fuzz.hostile import (
     JSON_IN_BASE64,
     MARK,
     MEBIBYTE,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import disruptive
 from disruptive.errors import DTApiError
 
-from local.dt_account import MissingError, sign_in
+from dtcloud.account import MissingError, sign_in
 
 _DESCRIPTION = """\
 Create a Data Connector, or update the one with this endpoint or name. The signature secret is the first line of
@@ -21,7 +21,7 @@ DT_API_URL and DT_TOKEN_URL name another API than DT's own.
 """
 _EXAMPLE = """\
 example:
-  python -m local.connect --project bhmh0143iktucae701vg --url https://x.run.app --labels name,room < secret.txt
+  python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app --labels name,room < secret.txt
 """
 
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m local.connect",
+        prog="python -m deploy.data_connector",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,7 +1,7 @@
 """Where the events of a page go: into Firestore, or, in a dry run, no further than the question what is there."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, RetryError
@@ -9,16 +9,16 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import MapValue
 
-from backfill.pace import Pace
+from backfill.rate_limit import Pace
 from backfill.tally import ADDED, FAILED, MISSING, QUARANTINED, THERE, Record, Tally
-from local.reader import batches
 from receiver.errors import Unavailable, Unstorable
 from receiver.event import parse_event
 from receiver.settings import Settings
 from receiver.store import Store, time_limit
-from receiver.value import fill_fields
+from receiver.values import fill_fields
 
 IN_FLIGHT = 100
+_LOOKUP_DOCUMENTS = 300  # in one request
 LOOK_UP_SECONDS = 30.0
 PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)  # seconds, between attempts that each try for several seconds
 
@@ -89,7 +89,7 @@ class Lookup:
         storable = [(record, event_id) for record in records if (event_id := self._event_id(record))]
         event_ids = sorted({event_id for _, event_id in storable})
         try:
-            found = await asyncio.gather(*(self._there(part) for part in batches(event_ids)))
+            found = await asyncio.gather(*(self._there(part) for part in _batches(event_ids)))
         except (GoogleAPICallError, RetryError, GoogleAuthError, TimeoutError) as error:
             self._tally.stopped = f"Firestore does not answer ({type(error).__name__})"
             return
@@ -113,3 +113,8 @@ class Lookup:
         snapshots = self._client.get_all(references, field_paths=["eventId"])
         async with asyncio.timeout(LOOK_UP_SECONDS):  # the package's own time-out bounds a single one of its attempts
             return {snapshot.id async for snapshot in snapshots if snapshot.exists}
+
+
+def _batches(event_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(event_ids), _LOOKUP_DOCUMENTS):
+        yield event_ids[start : start + _LOOKUP_DOCUMENTS]

@@ -2,9 +2,9 @@
 
     python -m tests.fuzz --requests 100000 --seed 7
 
-`tests.hostile` makes each request and knows the verdicts that are right for it. The promises that no single answer
-shows are checked at the end, by `tests.oracles`: what is stored, what the log says, and how much memory the function
-holds.
+`tests.fuzz.hostile` makes each request and knows the verdicts that are right for it. The promises that no single
+answer shows are checked at the end, by `tests.fuzz.oracles`: what is stored, what the log says, and how much memory the
+function holds.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from local.function import local_environ, running_function
 from local.processes import Part, PartError, free_port
 from simulator.arguments import Parser, positive, whole
 from tests import signing
-from tests.hostile import CLOSED, MEBIBYTE, Request, make
-from tests.oracles import Answer, Ledger, early_and_late, verdict
+from tests.fuzz.hostile import CLOSED, MEBIBYTE, Request, make
+from tests.fuzz.oracles import Answer, Ledger, early_and_late, verdict
 
 _OTHER_SECRET = "9a0364b9e99bb480dd25e1f0284c8555-an-older-one"
 _HANG = 30.0  # seconds; the function answers in 10 even when Firestore does not
@@ -292,7 +292,3 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 1 if fuzz.ledger.findings else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

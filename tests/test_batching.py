@@ -7,13 +7,13 @@ import grpc
 import pytest
 from google.cloud.firestore import Client
 
+from receiver.batching import LARGE_BYTES, MOST_WRITES
 from receiver.errors import Unavailable, Unstorable
 from receiver.event import Event
-from receiver.group import LARGE_BYTES, MOST_WRITES
 from receiver.settings import read_settings
 from receiver.store import Store, time_limit
-from simulator.proxy import Forward, Proxy, answer, commit_then, refuse_every_other
 from tests.conftest import Documents
+from tests.proxy import Forward, Proxy, answer, commit_then, refuse_every_other
 
 Outcome = bool | str
 

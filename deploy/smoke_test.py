@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\
 example:
-  { gcloud auth print-access-token && cat secret.txt; } | python3 local/smoke.py --url https://x.run.app \\
+  { gcloud auth print-access-token && cat secret.txt; } | python3 deploy/smoke_test.py --url https://x.run.app \\
     --documents 'https://firestore.googleapis.com/v1/projects/P/databases/(default)/documents/events'
 """
 _ANSWER_LIMIT = 60.0  # seconds; a cold start is in it
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 proved, 1 not, 2 a wrong argument.
     """
     parser = argparse.ArgumentParser(
-        prog="python3 local/smoke.py",
+        prog="python3 deploy/smoke_test.py",
         description="Deliver a synthetic event to an endpoint, as DT Cloud does, and remove it again.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

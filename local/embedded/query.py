@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import grpc
 from google.cloud.firestore_v1 import types
 
-from local.document import (
+from local.embedded.document import (
     SIMPLE_PATH,
     RefusalError,
     check_fields,

@@ -15,8 +15,8 @@ import grpc
 from local.emulator import Kind, running_store
 from local.function import local_environ, running_function
 from local.processes import Part, free_port
-from simulator import proxy
-from simulator.plan import Episode
+from tests import proxy
+from tests.soak.schedule import Episode
 
 PROJECT = "demo-soak"
 _WORKERS = 2

@@ -25,11 +25,11 @@ from local.emulator import StoreUnavailable
 from local.processes import PartError
 from simulator import faults
 from simulator.commands import Problem, counters_line
-from simulator.faulty import FaultyConnector
+from simulator.faulty_connector import FaultyConnector
 from simulator.fleet import Fleet
-from simulator.ledger import Account, Ledger, documents
-from simulator.plan import KINDS, SEGMENT_MINUTES, Episode, draw_plan
-from simulator.trouble import PROJECT, Trouble
+from tests.soak.fault_injector import PROJECT, Trouble
+from tests.soak.ledger import Account, Ledger, documents
+from tests.soak.schedule import KINDS, SEGMENT_MINUTES, Episode, draw_plan
 
 _QUIET_SECONDS = 2.0  # longer than any pause of the function's between two attempts at a commit
 _PLAIN_PROGRESS_SECONDS = 5.0

@@ -1,0 +1,1 @@
+"""Helpers of `deploy.sh`: the smoke test and the Data Connector."""

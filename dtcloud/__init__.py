@@ -1,0 +1,1 @@
+"""DT's REST API: sign-in, history, Data Connectors."""

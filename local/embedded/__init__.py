@@ -1,0 +1,1 @@
+"""An embedded Firestore on one SQLite file, for this machine only."""

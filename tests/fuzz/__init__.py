@@ -1,0 +1,1 @@
+"""The fuzzer: hostile requests to the real process of the function."""
