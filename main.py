@@ -1,5 +1,7 @@
 """Receives the events of a Disruptive Technologies Data Connector and stores each once in Firestore."""
 
+import asyncio
+import gc
 import os
 import sys
 import time
@@ -10,94 +12,109 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from receiver import log
-from receiver.errors import Refusal, TooLarge, Unstorable, Unverified, WrongMethod
+from receiver.batching import Outcome
+from receiver.errors import Refusal, TooLarge, Unprocessable, Unverified, WrongMethod
 from receiver.event import parse_event
 from receiver.settings import SettingsError, read_settings
-from receiver.signature import verify
-from receiver.store import Store, time_limit
+from receiver.signature import check_checksums, verify_token
+from receiver.store import Store, deadline
 
 MAX_BODY_BYTES = 1024 * 1024
+BODY_SECONDS = 10.0
 
 try:
     settings = read_settings(os.environ)
 except SettingsError as error:
     sys.exit(str(error))
 store = Store(settings)
+OK = PlainTextResponse("OK")
+
+# gunicorn kills a worker that has not reported for this long. A worker whose CPU Cloud Run has withdrawn cannot report,
+# and would be killed at the next request. functions-framework reads the variable after it has loaded this module.
+os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
+# What has been imported stays until the process ends: the collector need not look at it again and again.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000)
+if settings.short_secrets:
+    log.write(log.short_secrets(settings.short_secrets), settings.log_level)
 
 
 @functions_framework.aio.http
 async def dataconnector_endpoint(request: Request) -> Response:
-    """Answer one delivery: 200 only after the event is in Firestore, and one line in the log in every case.
-
-    Args:
-        request: the sender's POST.
+    """Answer one delivery: 200 only after the event is in Firestore. Each delivery is one line in the log.
 
     Returns:
-        The answer; whatever is not 200 makes the sender try again.
+        The answer; any status but 200 makes the sender try again.
     """
     started = time.monotonic()
     line = log.trace(request.headers, settings.project)
     try:
-        created = await receive(request, line)
-        line |= log.stored(created=created)
-        answer = PlainTextResponse("OK")
-    except Exception as error:  # noqa: BLE001 - the one place that turns an error into a status
-        refusal = error if isinstance(error, Refusal) else log.failed(error)
+        line |= log.stored(await receive(request, line))
+        answer: Response = OK
+    except Refusal as refusal:
         line |= log.refused(refusal)
-        allow = {"Allow": "POST"} if isinstance(refusal, WrongMethod) else None
-        answer = PlainTextResponse(refusal.answer, refusal.status, allow)
+        answer = refused(refusal)
+    except Exception as error:  # noqa: BLE001 - any unforeseen exception is a 500 with a fixed text
+        failure = log.failed(error)
+        line |= log.refused(failure)
+        answer = refused(failure)
     line["latencyMs"] = round((time.monotonic() - started) * 1000, 1)
     log.write(line, settings.log_level)
     return answer
 
 
-async def receive(request: Request, line: dict[str, Any]) -> bool:
-    """Take one delivery from its method to its commit.
+async def receive(request: Request, line: dict[str, Any]) -> Outcome:
+    """Process one delivery from its method to its commit.
 
     Args:
         request: the sender's request.
-        line: the log line, which learns what is known of the event.
-
-    Returns:
-        True when the event was stored, False when it was stored already.
+        line: the log line, to which the names of the event are added.
 
     Raises:
         Refusal: the delivery cannot be acknowledged.
     """
     if request.method != "POST":
-        raise WrongMethod(f"{request.method[:10]} in place of POST")
-    body = await read_body(request)
+        raise WrongMethod(f"{request.method[:10]} instead of POST")
     token = request.headers.get("x-dt-signature")
-    verify(body, token, secrets=settings.secrets, leeway=settings.leeway, now=time.time())
-    async with time_limit():
-        try:
-            event = parse_event(body)
-            line |= log.about(event, time.time())
-            return await store.create(event)
-        except Unstorable as error:
-            await store.quarantine(body, error.reason)
-            raise
+    claims = verify_token(token, secrets=settings.secrets, leeway=settings.leeway, now=time.time())
+    body = await read_body(request)
+    check_checksums(claims, body)
+    end = deadline()
+    try:
+        event = parse_event(body)
+        line |= log.about(event, time.time())
+        return await store.create(event, end)
+    except Unprocessable as error:
+        await store.quarantine(body, error.reason, end)
+        raise
 
 
 async def read_body(request: Request) -> bytes:
-    """Read the body as it comes, and no further than the limit, whatever length it announces.
-
-    Args:
-        request: the sender's request.
-
-    Returns:
-        The whole body.
+    """Read the body up to the limit, whatever length it announces, and not for longer than `BODY_SECONDS`.
 
     Raises:
         TooLarge: the body exceeds 1 MiB.
-        Unverified: the sender went away before its end.
+        Unverified: the body did not arrive in full.
     """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > MAX_BODY_BYTES:
+        raise TooLarge(f"the announced length exceeds {MAX_BODY_BYTES} bytes")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise TooLarge(f"the body exceeds {MAX_BODY_BYTES} bytes")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise TooLarge(f"the body exceeds {MAX_BODY_BYTES} bytes")
     except ClientDisconnect:
         raise Unverified("the sender closed the connection before the end of the body") from None
+    except TimeoutError:
+        raise Unverified(f"the body did not arrive within {BODY_SECONDS:g} s") from None
     return bytes(body)
+
+
+def refused(refusal: Refusal) -> Response:
+    """Return the answer to a delivery that is not acknowledged."""
+    headers = {"Allow": "POST"} if isinstance(refusal, WrongMethod) else None
+    return PlainTextResponse(refusal.answer, refusal.status, headers)

@@ -1,72 +1,88 @@
-"""Writes that are ready at the same moment leave together; each keeps its own precondition and gets its own answer."""
+"""Creates that are ready at the same time share one BatchWrite; each keeps its own precondition and its own answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from typing import Any
 
 import grpc
 
 MOST_WRITES = 20  # in one BatchWrite, as in the bulk writers of Firestore's own clients
-LARGE_BYTES = 50_000  # a write beyond it leaves alone: a server refuses a request of 4 MiB (emulator) or 10 MiB
+LARGE_BYTES = 50_000  # a larger write is not batched: a server refuses requests of 4 MiB (emulator) or 10 MiB
 
-_CREATED = {grpc.StatusCode.OK.value[0]: True, grpc.StatusCode.ALREADY_EXISTS.value[0]: False}
+
+class Outcome(Enum):
+    """What became of a create; the values are the log's words."""
+
+    STORED = "stored"
+    ALREADY_STORED = "already_stored"
+
+
+_OUTCOMES = {
+    grpc.StatusCode.OK.value[0]: Outcome.STORED,
+    grpc.StatusCode.ALREADY_EXISTS.value[0]: Outcome.ALREADY_STORED,
+}
 
 BatchWrite = Callable[[bytes], Awaitable[Any]]
-_Ready = tuple[bytes, asyncio.Future[bool | None]]
+_Waiting = tuple[bytes, asyncio.Future[Outcome | None]]
 
 
-class Group:
-    """The writes that one turn of the event loop brings share BatchWrites; one that is alone is left to its Commit.
+class Batching:
+    """Collects the creates of one turn of the event loop into BatchWrites.
 
-    There is no timer and no queue: whatever is ready leaves with the loop's next turn. The busier the function, the
-    longer its turns, and the more writes share a call.
+    A create that finds no other one in progress is not delayed: it is left to its own Commit. There is no timer and no
+    queue: what has been collected is sent in the next turn of the loop. The busier the function, the longer its turns,
+    and the more creates share a call.
     """
 
     def __init__(self, batch_write: BatchWrite) -> None:
-        """Take what sends a serialised BatchWriteRequest, within a time of its own, and returns the response."""
-        self._batch_write = batch_write
-        self._ready: list[_Ready] = []
-        self._under_way: set[asyncio.Task[None]] = set()  # the event loop itself would not keep them
-
-    async def create(self, commit: bytes) -> bool | None:
-        """Send a write together with those that are ready at the same moment, if there are any.
+        """Initialize.
 
         Args:
-            commit: a serialised CommitRequest with one write, which creates a document.
+            batch_write: sends a serialized BatchWriteRequest and returns the response.
+        """
+        self._batch_write = batch_write
+        self._waiting: list[_Waiting] = []
+        self._in_progress: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
+
+    async def create(self, commit: bytes) -> Outcome | None:
+        """Send a create together with those that are ready at the same time.
+
+        Args:
+            commit: a serialized CommitRequest with one write, which creates a document.
 
         Returns:
-            True after the write's commit; False when the document was there already; None when nothing was sent, or
-            its outcome is any other, known or not: a Commit of its own has to tell.
+            The outcome; None if nothing was sent or the answer settles nothing, so that a Commit of its own has to.
         """
         if len(commit) > LARGE_BYTES:
             return None
         loop = asyncio.get_running_loop()
-        if not self._ready:
-            loop.call_soon(self._leave)
-        created: asyncio.Future[bool | None] = loop.create_future()
-        self._ready.append((commit, created))
-        return await created
+        if not self._waiting:
+            loop.call_soon(self._send_waiting)
+        outcome: asyncio.Future[Outcome | None] = loop.create_future()
+        self._waiting.append((commit, outcome))
+        return await outcome
 
-    def _leave(self) -> None:
-        ready, self._ready = self._ready, []
-        for start in range(0, len(ready), MOST_WRITES):
-            task = asyncio.get_running_loop().create_task(self._send(ready[start : start + MOST_WRITES]))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), MOST_WRITES):
+            task = asyncio.get_running_loop().create_task(self._send(waiting[start : start + MOST_WRITES]))
+            self._in_progress.add(task)
+            task.add_done_callback(self._in_progress.discard)
 
-    async def _send(self, ready: Sequence[_Ready]) -> None:
-        outcomes = await self._outcomes([commit for commit, _ in ready])
-        for (_, created), outcome in zip(ready, outcomes, strict=True):
-            if not created.done():  # else its delivery's time is up
-                created.set_result(outcome)
+    async def _send(self, waiting: Sequence[_Waiting]) -> None:
+        outcomes = await self._outcomes([commit for commit, _ in waiting])
+        for (_, future), outcome in zip(waiting, outcomes, strict=True):
+            if not future.done():  # the delivery may have reached its deadline
+                future.set_result(outcome)
 
-    async def _outcomes(self, commits: Sequence[bytes]) -> list[bool | None]:
+    async def _outcomes(self, commits: Sequence[bytes]) -> list[Outcome | None]:
         if len(commits) == 1:
             return [None]
         try:
-            # In both requests the database is field 1 and the writes are field 2, and protobuf messages, one behind the
-            # other, are one message with the repeated fields of all: https://protobuf.dev/programming-guides/encoding
+            # Both requests have the database as field 1 and the writes as field 2, and serialized messages that are
+            # joined are one message with the repeated fields of all: https://protobuf.dev/programming-guides/encoding
             response = await self._batch_write(b"".join(commits))
-            return [_CREATED.get(status.code) for _, status in zip(commits, response.status, strict=True)]
-        except Exception:  # noqa: BLE001 - a single write that is invalid, a document that is there twice, no answer:
-            return [None] * len(commits)  # whatever it was, each write's own Commit tells
+            return [_OUTCOMES.get(status.code) for _, status in zip(commits, response.status, strict=True)]
+        except Exception:  # noqa: BLE001 - one invalid write, one document twice, no answer: in every case
+            return [None] * len(commits)  # the own Commit of each write decides

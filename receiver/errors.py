@@ -1,15 +1,15 @@
-"""The ways in which a delivery can end other than well: each knows its status, its outcome and its answer."""
+"""The ways in which a delivery is not acknowledged: each has its status, its outcome and its answer."""
 
 from http import HTTPStatus
 
 
 class Refusal(Exception):
-    """A delivery that is not acknowledged, so that the sender's Error counter shows it.
+    """Base of all errors that end a delivery; the sender counts it as an error and tries again.
 
     Attributes:
         status: the HTTP status of the answer.
         outcome: the word for it in the log.
-        answer: the text that the sender gets. Fixed, so that it can repeat nothing of the request.
+        answer: the text of the answer. It is fixed, so that it never repeats any part of the request.
         reason: what the log says; never a secret, a token or a body.
     """
 
@@ -18,7 +18,7 @@ class Refusal(Exception):
     answer: str
 
     def __init__(self, reason: str) -> None:
-        """Keep `reason` for the log."""
+        """Set the reason for the log."""
         super().__init__(reason)
         self.reason = reason
 
@@ -30,43 +30,43 @@ class WrongMethod(Refusal):
 
 
 class TooLarge(Refusal):
-    """Raised if the body exceeds the limit, announced or not."""
+    """Raised if the body exceeds the limit, whether or not its length was announced."""
 
     status, outcome, answer = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The body is too large."
 
 
 class Unverified(Refusal):
-    """Raised if the request does not prove that it comes, unchanged, from a holder of the signature secret."""
+    """Raised if the request does not prove its origin and its integrity."""
 
     status, outcome, answer = HTTPStatus.BAD_REQUEST, "unverified", "Could not verify request."
 
 
-class Unstorable(Refusal):
-    """Raised if an authentic body can be no document.
+class Unprocessable(Refusal):
+    """Raised if an authentic body is not a valid document.
 
-    Its reason is also its answer, for the person who reads it in DT Studio; hence it must repeat nothing of the body.
+    Its reason is also its answer, for the person who reads it in DT Studio, so it must not repeat the body.
     """
 
     status, outcome = HTTPStatus.BAD_REQUEST, "quarantined"
 
     def __init__(self, reason: str) -> None:
-        """Answer with `reason`."""
+        """Set the reason, which is also the answer."""
         super().__init__(reason)
         self.answer = reason
 
 
 class Unavailable(Refusal):
-    """Raised if Firestore did not confirm the write; it may have happened, and the sender's retry settles it."""
+    """Raised if a service that the delivery needs did not confirm; a write may have been committed all the same."""
 
     status, outcome, answer = (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "unavailable",
-        "Firestore is unavailable, send again.",
+        "Temporarily unavailable, send again.",
     )
 
 
 class Failed(Refusal):
-    """Stands for anything unforeseen."""
+    """Stands for any unforeseen exception."""
 
     status, outcome, answer = (
         HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -1,4 +1,4 @@
-"""From a raw body to a document: pure, without a clock."""
+"""From the raw body to the fields of a document. Pure functions, without a clock."""
 
 import json
 import re
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeGuard
 
-from receiver.errors import Unstorable
+from receiver.errors import Unprocessable
 
-# 1 to 1,500 UTF-8 bytes, of which the length is checked apart: https://firebase.google.com/docs/firestore/quotas
+MAX_STRUCTURE = 40_000  # of the characters , : [ { in a body; DT's events have about 60
+
+# 1 to 1,500 UTF-8 bytes; the length is checked separately. https://firebase.google.com/docs/firestore/quotas
 _DOCUMENT_KEY = re.compile(r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _MAX_KEY_BYTES = 1500
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -16,12 +18,12 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A sensor event that can be a document.
+    """A sensor event.
 
     Attributes:
-        event_id: the sender's `eventId`, the document's key.
-        fields: the document's fields: those of the event, its timestamp a `datetime` in UTC, and beside them those of
-            the envelope.
+        event_id: the sender's `eventId`, which is the document key.
+        fields: the fields of the document: those of `event`, with its timestamp as a `datetime` in UTC, and those of
+            the body around it.
     """
 
     event_id: str
@@ -29,64 +31,70 @@ class Event:
 
 
 def parse_event(body: bytes) -> Event:
-    """Read the body of an authentic request.
+    """Parse the body of an authentic request.
 
-    Unknown fields and event types pass as they are: the sender adds them without notice.
-
-    Args:
-        body: the raw body.
-
-    Returns:
-        The event.
+    Unknown fields and event types are kept as they are: the sender adds them without notice.
 
     Raises:
-        Unstorable: the body is no JSON object with an event whose `eventId` can be a document key.
+        Unprocessable: the body is not a JSON object with an event whose `eventId` is a valid document key.
     """
+    _check_structure(body)
     envelope = _json(body)
     event = envelope.get("event") if isinstance(envelope, dict) else None
     if not isinstance(event, dict):
-        raise Unstorable("The body holds no event.")
+        raise Unprocessable("The body contains no event.")
     event_id = event.get("eventId")
     if not _is_document_key(event_id):
-        raise Unstorable("The event has no eventId that can be a document key.")
-    fields = {**envelope, **event}
-    if "event" not in event:
-        del fields["event"]
+        raise Unprocessable("The event has no eventId that is a valid document key.")
+    return Event(event_id, _fields(envelope, event))
+
+
+def _check_structure(body: bytes) -> None:
+    """Bound the time that parsing takes: a body of 1 MiB can hold 340,000 values and block all deliveries for 1 s."""
+    if len(body) > MAX_STRUCTURE and sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_STRUCTURE:
+        raise Unprocessable(f"The body has more than {MAX_STRUCTURE:,} of the characters , : [ {{")
+
+
+def _fields(envelope: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    del envelope["event"]
+    fields = envelope | event
+    if len(fields) < len(envelope) + len(event):
+        fields["envelope"] = {name: envelope[name] for name in envelope.keys() & event.keys()}
     if "timestamp" in event:
         fields["timestamp"] = _timestamp(event["timestamp"])
-    return Event(event_id, fields)
+    return fields
 
 
 def _json(body: bytes) -> Any:
     try:
         return _DECODER.decode(body.decode())
-    except Unstorable:
+    except Unprocessable:
         raise
     except RecursionError:
-        raise Unstorable("The body is nested too deeply.") from None
+        raise Unprocessable("The body is nested too deeply.") from None
     except ValueError:  # not UTF-8, not JSON, or an integer of thousands of digits
-        raise Unstorable("The body is not JSON.") from None
+        raise Unprocessable("The body is not JSON.") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise Unstorable("The body holds an object with a repeated field name.")
+        raise Unprocessable("The body contains an object with a repeated field name.")
     return result
 
 
 def _no_constant(_name: str) -> NoReturn:
-    raise Unstorable("The body is not JSON: it holds NaN or Infinity.")
+    raise Unprocessable("The body is not JSON: it contains NaN or Infinity.")
 
 
 def _finite_float(digits: str) -> float:
     number = float(digits)
     if number in (float("inf"), float("-inf")):
-        raise Unstorable("The body holds a number beyond 64 bits.")
+        raise Unprocessable("The body contains a number beyond 64 bits.")
     return number
 
 
-# Made once: json.loads would make one for each body.
+# Made once: json.loads would make a decoder for each body.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite_float)
 
 
@@ -97,7 +105,7 @@ def _is_document_key(event_id: Any) -> TypeGuard[str]:
 
 
 def _timestamp(value: Any) -> Any:
-    """Return an RFC 3339 time as UTC to the microsecond, and anything else as it is."""
+    """Return an RFC 3339 time in UTC to the microsecond, and any other value unchanged."""
     if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
         return value
     try:

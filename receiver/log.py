@@ -1,14 +1,16 @@
-"""One line of JSON a request, in the words that Google Cloud's Logging and Error Reporting read."""
+"""Writes one line of JSON a request, in the form that Google Cloud's Logging and Error Reporting read."""
 
 import json
+import os
 import re
-import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from receiver.errors import Failed, Refusal, Unstorable
+from receiver.batching import Outcome
+from receiver.errors import Failed, Refusal, Unprocessable
 from receiver.event import Event
 
 _SEVERITIES = {"INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -18,17 +20,15 @@ _TRACE_HEADERS = {
     "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:/|$)"),
 }
 _MAX_CHARACTERS = 1500  # of a value that the sender chose
+_STANDARD_OUTPUT = 1  # file descriptor
 
 
 def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
-    """Return the field that ties a log line to its request's trace.
+    """Return the field that links a log line to the trace that a header names, if one does.
 
     Args:
         headers: the request's headers.
-        project: Google Cloud project id, when known.
-
-    Returns:
-        The field, or nothing when no header names a trace.
+        project: Google Cloud project id, if known.
     """
     for header, pattern in _TRACE_HEADERS.items():
         if match := pattern.match(headers.get(header, "")):
@@ -38,14 +38,11 @@ def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
 
 
 def about(event: Event, now: float) -> dict[str, Any]:
-    """Return what a log line says of an event.
+    """Return the fields for an event: its eventId, eventType, targetName and lag, where they have the right type.
 
     Args:
         event: the event.
         now: the time, in seconds since the epoch.
-
-    Returns:
-        Its eventId, eventType, targetName and lag, as far as they are what they should be.
     """
     names = ("eventId", "eventType", "targetName")
     texts = {name: event.fields.get(name) for name in names}
@@ -55,15 +52,20 @@ def about(event: Event, now: float) -> dict[str, Any]:
     return known
 
 
-def stored(*, created: bool) -> dict[str, Any]:
-    """Return what a log line says of an acknowledged event."""
-    outcome = "stored" if created else "already_stored"
-    return {"severity": "INFO", "message": outcome, "outcome": outcome, "status": 200}
+def stored(outcome: Outcome) -> dict[str, Any]:
+    """Return the fields for an acknowledged event."""
+    return {"severity": "INFO", "message": outcome.value, "outcome": outcome.value, "status": 200}
+
+
+def short_secrets(count: int) -> dict[str, Any]:
+    """Return the line that the process writes at start if signature secrets are too short for HS256."""
+    message = f"DT_SIGNATURE_SECRET: {count} of the secrets shorter than 32 bytes; use longer ones (RFC 7518, 3.2)"
+    return {"severity": "WARNING", "message": message}
 
 
 def refused(refusal: Refusal) -> dict[str, Any]:
-    """Return what a log line says of a request that is not acknowledged."""
-    severe = refusal.status >= 500 or isinstance(refusal, Unstorable)  # noqa: PLR2004 - HTTP's own number
+    """Return the fields for a request that is not acknowledged."""
+    severe = refusal.status >= 500 or isinstance(refusal, Unprocessable)  # noqa: PLR2004 - HTTP's own number
     return {
         "severity": "ERROR" if severe else "WARNING",
         "message": refusal.reason if isinstance(refusal, Failed) else f"{refusal.outcome}: {refusal.reason}",
@@ -74,9 +76,9 @@ def refused(refusal: Refusal) -> dict[str, Any]:
 
 
 def failed(error: Exception) -> Failed:
-    """Return anything unforeseen as a refusal whose reason is the traceback, as Error Reporting reads it.
+    """Return an unforeseen exception as a refusal whose reason is the traceback, as Error Reporting reads it.
 
-    The exception's own words stay out: they may repeat a body or a secret.
+    The exception's own text is left out: it may repeat a body or a secret.
     """
     stack = "".join(traceback.format_tb(error.__traceback__))
     failure = Failed(f"Traceback (most recent call last):\n{stack}{type(error).__qualname__}: (text withheld)")
@@ -85,12 +87,16 @@ def failed(error: Exception) -> Failed:
 
 
 def write(line: Mapping[str, Any], level: int) -> None:
-    """Write the line on standard output, unless its severity is below the level.
+    """Write a line to standard output, unless its severity is below the level.
+
+    The bytes go to the file descriptor itself: functions-framework may replace `sys.stdout` by a stream that adds a
+    label from the request's headers, of any length. A line that cannot be written is dropped, because the answer to the
+    sender does not depend on it.
 
     Args:
         line: the fields, `severity` among them.
-        level: the least severity written, as the numbers of `logging`.
+        level: the least severity that is written, as the numbers of `logging`.
     """
     if _SEVERITIES[line["severity"]] >= level:
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        with suppress(OSError):
+            os.write(_STANDARD_OUTPUT, json.dumps(line).encode() + b"\n")

@@ -1,11 +1,14 @@
-"""The environment as one frozen value; whatever is wrong with it is refused at start."""
+"""Reads the settings from the environment, once; a wrong value is refused at start."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-_MOST = 1_000_000  # as days: further on, expireAt would leave the years that a Timestamp has
+_MOST = 1_000_000  # with more days, expireAt would be after the year 9999, where a Timestamp ends
+_SHORT_SECRET = 32  # bytes; RFC 7518, section 3.2, wants a key as long as the hash
+_BYTE_ORDER_MARK = "\N{BYTE ORDER MARK}"
 
 
 class SettingsError(ValueError):
@@ -14,16 +17,16 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator chose.
+    """The settings of the function.
 
     Attributes:
         secrets: signature secrets as UTF-8 bytes, in the order in which they are tried.
-        leeway: tolerance on a token's `exp` and `iat`, in seconds.
+        leeway: tolerance on a token's `exp`, `iat` and `nbf`, in seconds.
         project: Google Cloud project id; None leaves it to the credentials.
         database: Firestore database id.
         collection: collection of the events.
         retention_days: days until `expireAt`; None keeps documents for ever.
-        log_level: least severity logged, as the numbers of `logging`.
+        log_level: the least severity that is logged, as the numbers of `logging`.
         emulator_host: `host:port` of a Firestore emulator, or None.
     """
 
@@ -36,15 +39,14 @@ class Settings:
     log_level: int
     emulator_host: str | None
 
+    @property
+    def short_secrets(self) -> int:
+        """How many of the secrets are shorter than RFC 7518 wants for HS256."""
+        return sum(len(secret) < _SHORT_SECRET for secret in self.secrets)
+
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Read every setting once; a variable that is blank counts as unset.
-
-    Args:
-        environ: the process's environment.
-
-    Returns:
-        The settings, all valid.
+    """Read and check every setting; a blank variable counts as unset.
 
     Raises:
         SettingsError: a variable is missing or has a wrong value.
@@ -52,7 +54,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if environ.get("K_SERVICE") and environ.get("FIRESTORE_EMULATOR_HOST"):
         raise SettingsError("FIRESTORE_EMULATOR_HOST is for a developer's machine: unset it on Cloud Run")
     days = _whole_number(environ, "RETENTION_DAYS", least=2, wanted="a whole number of days, two or more")
-    leeway = _whole_number(environ, "SIGNATURE_LEEWAY_SECONDS", least=0, wanted="a whole number of seconds")
+    leeway = _whole_number(
+        environ, "SIGNATURE_LEEWAY_SECONDS", least=0, wanted=f"a whole number of seconds, at most {_MOST:,}"
+    )
     level = _matching(environ, "LOG_LEVEL", "(?i:" + "|".join(_LEVELS) + ")", "one of " + ", ".join(_LEVELS))
     return Settings(
         secrets=_secrets(environ),
@@ -69,16 +73,27 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         or "events",
         retention_days=days,
         log_level=_LEVELS[(level or "INFO").upper()],
-        emulator_host=_matching(environ, "FIRESTORE_EMULATOR_HOST", r"[^\s/]+:\d{1,5}", "host:port, without http://"),
+        emulator_host=_matching(
+            environ,
+            "FIRESTORE_EMULATOR_HOST",
+            r"(\[[^\s/\[\]]+\]|[^\s/:\[\]]+):\d{1,5}",
+            "host:port, without http:// (an IPv6 address in brackets, as [::1]:8080)",
+        ),
     )
 
 
 def _secrets(environ: Mapping[str, str]) -> tuple[bytes, ...]:
-    lines = (line.strip() for line in environ.get("DT_SIGNATURE_SECRET", "").splitlines())
-    secrets = tuple(line.encode("utf-8", "surrogateescape") for line in lines if line)
+    value = os.fsencode(environ.get("DT_SIGNATURE_SECRET", "")).decode("utf-8", "surrogateescape")
+    secrets = [line.strip() for line in value.replace(_BYTE_ORDER_MARK, "").splitlines() if line.strip()]
     if not secrets:
         raise SettingsError("DT_SIGNATURE_SECRET is missing: set the Data Connector's signature secret, one a line")
-    return secrets
+    if any(_is_quoted(text) for text in ("\n".join(secrets), *secrets)):
+        raise SettingsError("DT_SIGNATURE_SECRET must be the secret itself, without quotes around it")
+    return tuple(secret.encode("utf-8", "surrogateescape") for secret in secrets)
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def _matching(environ: Mapping[str, str], name: str, pattern: str, wanted: str) -> str | None:

@@ -1,9 +1,9 @@
-"""Origin and integrity of a request: pure, of bytes, a token, the secrets and a clock."""
+"""The proof by shared secret, `X-Dt-Signature`. Pure functions of a token, the secrets, a clock and the body."""
 
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -11,20 +11,26 @@ from jwt.algorithms import HMACAlgorithm
 
 from receiver.errors import Unverified
 
-_MAX_TOKEN_CHARACTERS = 8192
+MAX_TOKEN_CHARACTERS = 1024  # DT's have 352 and 446; decoding a stranger's megabytes would delay all deliveries
 _FAR_FUTURE = 1e12  # seconds since the epoch
 _CHECKSUMS = {"checksum": hashlib.sha1, "checksum_sha256": hashlib.sha256}
+
+Claims = Mapping[str, Any]
 
 
 class _Hs256(HMACAlgorithm):
     """HS256 whose key is the secret as it is.
 
-    PyJWT's own would look, for each token, whether the secret is PEM, SSH, DER or JSON: two thirds of its time.
+    PyJWT's own class examines, for each token, whether the secret is PEM, SSH, DER or JSON, which takes two thirds of
+    its time, and warns of a short secret; `main.py` does that once, at start.
     """
 
     def prepare_key(self, key: Any) -> Any:
         """Return the key."""
         return key
+
+    def check_key_length(self, key: Any) -> None:
+        """Accept every length: the owner of the Data Connector has chosen the secret."""
 
 
 _JWS = jwt.PyJWS(algorithms=["HS256"])
@@ -32,29 +38,56 @@ _JWS.unregister_algorithm("HS256")
 _JWS.register_algorithm("HS256", _Hs256(HMACAlgorithm.SHA256))
 
 
-def verify(body: bytes, token: str | None, *, secrets: Sequence[bytes], leeway: float, now: float) -> None:
-    """Return if `token` proves that `body` comes, unchanged, from a holder of one of the secrets.
+def verify_token(token: str | None, *, secrets: Sequence[bytes], leeway: float, now: float) -> Claims:
+    """Verify the signature and the times of a token; the checksums that it holds have yet to be compared.
 
-    The rules are those of DT's documentation of signed Data Connectors: a JWT by HS256 whose claims hold checksums of
-    the raw body. Each checksum claim that is there must match, and one must be there.
+    The rules are those of DT's documentation of signed Data Connectors: a JWT with HS256 whose claims hold checksums of
+    the raw body.
 
     Args:
-        body: the raw body, as received.
-        token: the header `X-Dt-Signature`; None when the request has none.
+        token: the value of the header `X-Dt-Signature`; None if the request has none.
         secrets: the signature secrets, tried in this order.
-        leeway: tolerance on `exp` and `iat`, in seconds.
+        leeway: tolerance on `exp`, `iat` and `nbf`, in seconds.
         now: the time, in seconds since the epoch.
 
     Raises:
-        Unverified: in every other case.
+        Unverified: the token proves nothing.
     """
+    token = (token or "").strip(" \t")
     if not token:
         raise Unverified("X-Dt-Signature is missing")
-    if len(token) > _MAX_TOKEN_CHARACTERS:  # DT's has some 350; decoding megabytes of anyone's would hold up everyone
+    if len(token) > MAX_TOKEN_CHARACTERS:
         raise Unverified("the token is too long")
     claims = _authentic_claims(token, secrets)
-    _check_times(claims, leeway, now)
-    _check_checksums(claims, body)
+    check_times(claims, leeway, now)
+    if not claims.keys() & _CHECKSUMS:
+        raise Unverified("the token holds no checksum")
+    return claims
+
+
+def check_checksums(claims: Claims, body: bytes) -> None:
+    """Compare each checksum that the claims of a verified token hold with the raw body.
+
+    Raises:
+        Unverified: one of them differs.
+    """
+    for name, algorithm in _CHECKSUMS.items():
+        if name in claims:
+            claimed = str(claims[name]).encode("utf-8", "replace")
+            if not hmac.compare_digest(claimed, algorithm(body).hexdigest().encode()):
+                raise Unverified(f"the claim {name} does not match the body")
+
+
+def check_times(claims: Claims, leeway: float, now: float) -> None:
+    """Check `exp`, which is required, and `iat` and `nbf`, where present.
+
+    Raises:
+        Unverified: a time is missing, not a number, or wrong.
+    """
+    if _seconds(claims, "exp") <= now - leeway:
+        raise Unverified("the token has expired")
+    if any(_seconds(claims, claim) > now + leeway for claim in ("iat", "nbf") if claim in claims):
+        raise Unverified("the token is from the future")
 
 
 def _authentic_claims(token: str, secrets: Sequence[bytes]) -> dict[str, Any]:
@@ -64,39 +97,22 @@ def _authentic_claims(token: str, secrets: Sequence[bytes]) -> dict[str, Any]:
         except jwt.InvalidSignatureError:
             continue
         except Exception as error:  # noqa: BLE001 - see below
-            # Before the signature is known to be good, all of the token is hostile: whatever it breaks, PyJWT's own
-            # errors or others (RecursionError, say), it is a token that proves nothing.
-            raise Unverified(f"the token is no valid JWT ({type(error).__name__})") from None
+            # A token without a good signature is a stranger's: whatever exception it causes in PyJWT, its own errors or
+            # others such as RecursionError, it proves nothing.
+            raise Unverified(f"the token is not a valid JWT ({type(error).__name__})") from None
     raise Unverified("the token is signed with none of the secrets")
 
 
 def _claims(payload: bytes) -> dict[str, Any]:
     claims = json.loads(payload)
     if not isinstance(claims, dict):
-        raise TypeError("the claims are no object")
+        raise TypeError("the claims are not an object")
     return claims
 
 
-def _check_times(claims: dict[str, Any], leeway: float, now: float) -> None:
-    if _seconds(claims, "exp") <= now - leeway:
-        raise Unverified("the token has expired")
-    if any(_seconds(claims, claim) > now + leeway for claim in ("iat", "nbf") if claim in claims):
-        raise Unverified("the token is from the future")
-
-
-def _seconds(claims: dict[str, Any], claim: str) -> float:
+def _seconds(claims: Claims, claim: str) -> float:
     value = claims.get(claim)
-    # Within the bound there is no NaN, no Infinity, and no integer that a float cannot be compared with.
+    # The bound excludes NaN, Infinity, and integers that cannot be compared with a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FAR_FUTURE:
-        raise Unverified(f"the claim {claim} is missing or no time")
+        raise Unverified(f"the claim {claim} is missing or not a time")
     return value
-
-
-def _check_checksums(claims: dict[str, Any], body: bytes) -> None:
-    present = [name for name in _CHECKSUMS if name in claims]
-    if not present:
-        raise Unverified("the token holds no checksum")
-    for name in present:
-        claimed = str(claims[name]).encode("utf-8", "replace")
-        if not hmac.compare_digest(claimed, _CHECKSUMS[name](body).hexdigest().encode()):
-            raise Unverified(f"the claim {name} does not match the body")

@@ -97,10 +97,10 @@ class Endpoint:
         client: speaks HTTP with it.
     """
 
-    def __init__(self, client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, client: TestClient, capfd: pytest.CaptureFixture[str]) -> None:
         """Take the client and what reads the log."""
         self.client = client
-        self._capsys = capsys
+        self._capfd = capfd
 
     def deliver(self, body: bytes, token: str | None = None, **headers: str) -> httpx.Response:
         """POST a body, with its true signature unless another one is given."""
@@ -110,12 +110,12 @@ class Endpoint:
 
     def log(self) -> list[dict[str, Any]]:
         """Return the log lines since the last call."""
-        return [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+        return [json.loads(line) for line in self._capfd.readouterr().out.splitlines()]
 
 
 @pytest.fixture
 def start(
-    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Endpoint]]:
     """Return what starts the function with the test's settings and such changes as it names."""
     clients: list[TestClient] = []
@@ -125,7 +125,7 @@ def start(
             monkeypatch.setenv(name, value)
         app = create_asgi_app(target="dataconnector_endpoint", source=str(ROOT / "main.py"))
         clients.append(TestClient(app).__enter__())
-        return Endpoint(clients[-1], capsys)
+        return Endpoint(clients[-1], capfd)
 
     yield start_endpoint
     for client in clients:

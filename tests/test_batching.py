@@ -1,4 +1,4 @@
-"""Writes that leave together: each is stored once, and gets the answer of its own commit."""
+"""Creates that share a BatchWrite: each is stored once, and gets the answer to its own create."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,20 +7,21 @@ import grpc
 import pytest
 from google.cloud.firestore import Client
 
-from receiver.batching import LARGE_BYTES, MOST_WRITES
-from receiver.errors import Unavailable, Unstorable
+from receiver.batching import LARGE_BYTES, MOST_WRITES, Outcome
+from receiver.errors import Unavailable, Unprocessable
 from receiver.event import Event
 from receiver.settings import read_settings
-from receiver.store import Store, time_limit
+from receiver.store import Store, deadline
 from tests.conftest import Documents
 from tests.proxy import Forward, Proxy, answer, commit_then, refuse_every_other
 
-Outcome = bool | str
+STORED, ALREADY_STORED = Outcome.STORED, Outcome.ALREADY_STORED
+Result = Outcome | str
 
 
 @pytest.fixture
 def store(environ: dict[str, str], proxy: Proxy) -> Store:
-    """Return a store with the proxy for its Firestore."""
+    """Return a store whose Firestore is behind the proxy."""
     return Store(read_settings(environ | {"FIRESTORE_EMULATOR_HOST": proxy.host}))
 
 
@@ -30,179 +31,203 @@ def events(*names: str, text: str = "") -> list[Event]:
 
 
 def many(count: int) -> list[Event]:
-    """Return as many events."""
+    """Return `count` events."""
     return events(*(f"e{number}" for number in range(count)))
 
 
-def create(store: Store, together: Sequence[Event], before: Sequence[Event] = ()) -> list[Outcome]:
-    """Store events at the same moment, after others one by one; return what became of the former."""
+class Creator:
+    """Creates events through a store at the same time, while another create is in progress."""
 
-    async def outcome(event: Event) -> Outcome:
+    def __init__(self, store: Store, proxy: Proxy) -> None:
+        """Initialize."""
+        self.store = store
+        self.proxy = proxy
+
+    def __call__(self, together: Sequence[Event], before: Sequence[Event] = ()) -> list[Result]:
+        """Create `before` one by one, then `together`; return the results of the latter."""
+        return asyncio.run(self._run(together, before))
+
+    async def _run(self, together: Sequence[Event], before: Sequence[Event]) -> list[Result]:
+        for event in before:
+            assert await self.store.create(event, deadline()) is STORED
+        other = await self.hold()
+        results = await asyncio.gather(*map(self.result, together))
+        other.cancel()
+        return results
+
+    async def hold(self) -> asyncio.Task[Result]:
+        """Return a create that the proxy does not answer."""
+        calls = self.proxy.calls
+        self.proxy.faults.appendleft(self.proxy.hang)
+        task = asyncio.create_task(self.result(Event("held", {})))
+        while self.proxy.calls == calls:
+            await asyncio.sleep(0.01)
+        return task
+
+    async def result(self, event: Event) -> Result:
+        """Create an event; return the outcome, or the name of the error."""
         try:
-            async with time_limit():
-                return await store.create(event)
-        except (Unavailable, Unstorable) as refusal:
+            return await self.store.create(event, deadline())
+        except (Unavailable, Unprocessable) as refusal:
             return type(refusal).__name__
 
-    async def run() -> list[Outcome]:
-        for event in before:
-            assert await store.create(event)
-        return await asyncio.gather(*map(outcome, together))
 
-    return asyncio.run(run())
+@pytest.fixture
+def create(store: Store, proxy: Proxy) -> Creator:
+    """Return a function that creates events at the same time."""
+    return Creator(store, proxy)
+
+
+def test_create_that_is_alone_is_not_batched(store: Store, proxy: Proxy, stored: Documents) -> None:
+    """A create that finds no other one in progress has a call of its own; those beside it share one."""
+
+    async def run() -> list[Outcome]:
+        return await asyncio.gather(*(store.create(event, deadline()) for event in many(5)))
+
+    assert asyncio.run(run()) == [STORED] * 5
+    assert (proxy.calls, len(stored())) == (2, 5)
 
 
 @pytest.mark.parametrize(("count", "calls"), [(1, 1), (2, 1), (MOST_WRITES, 1), (2 * MOST_WRITES + 2, 3)])
-def test_ready_writes_share_calls(store: Store, proxy: Proxy, stored: Documents, count: int, calls: int) -> None:
-    """What is ready at the same moment leaves in as few calls as it may, and each event is stored."""
-    created = create(store, many(count))
+def test_ready_creates_share_calls(create: Creator, proxy: Proxy, stored: Documents, count: int, calls: int) -> None:
+    """Creates that are ready at the same time are sent in as few calls as possible, and each event is stored."""
+    created = create(many(count))
 
-    assert created == [True] * count
-    assert (proxy.calls, len(stored())) == (calls, count)
-
-
-def test_writes_that_come_one_after_another_share_none(store: Store, proxy: Proxy) -> None:
-    """Nobody waits for company."""
-    assert create(store, [], before=many(3)) == []
-    assert proxy.calls == 3
+    assert created == [STORED] * count
+    assert (proxy.calls, len(stored())) == (1 + calls, count)
 
 
-def test_each_write_has_its_own_answer(store: Store, proxy: Proxy, database: Client) -> None:
-    """Of a group, those that were stored already are told so and stay as they are; the others are created."""
+def test_creates_that_come_one_after_another_share_no_call(create: Creator, proxy: Proxy) -> None:
+    """No create waits for another one to come."""
+    assert create([], before=many(3)) == []
+    assert proxy.calls == 3 + 1
+
+
+def test_each_create_has_its_own_outcome(create: Creator, proxy: Proxy, database: Client) -> None:
+    """In a batch, events that were stored already are left as they are; the others are created."""
     known = events("e1", "e3", text="first")
 
-    created = create(store, many(5), before=known)
+    created = create(many(5), before=known)
 
-    assert created == [True, False, True, False, True]
-    assert proxy.calls == len(known) + 1
+    assert created == [STORED, ALREADY_STORED, STORED, ALREADY_STORED, STORED]
+    assert proxy.calls == len(known) + 1 + 1
     texts = {document.id: document.get("text") for document in database.collection("events").stream()}
     assert texts == {"e0": "", "e1": "first", "e2": "", "e3": "first", "e4": ""}
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.ABORTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED])
-def test_write_that_is_refused_alone_commits_alone(
-    store: Store, proxy: Proxy, stored: Documents, code: grpc.StatusCode
+def test_write_that_fails_in_a_batch_is_committed_alone(
+    create: Creator, proxy: Proxy, stored: Documents, code: grpc.StatusCode
 ) -> None:
-    """A write of a group that Firestore does not carry out goes again by itself, and is acknowledged for that."""
+    """A write that Firestore does not carry out in a batch is sent again in a Commit, whose outcome counts."""
     proxy.faults.append(refuse_every_other(code))
 
-    created = create(store, many(5))
+    created = create(many(5))
 
-    assert created == [True] * 5
-    assert (proxy.calls, len(stored())) == (1 + 3, 5)
+    assert created == [STORED] * 5
+    assert (proxy.calls, len(stored())) == (1 + 1 + 3, 5)
 
 
-def test_write_that_stays_refused_is_not_acknowledged(store: Store, proxy: Proxy, stored: Documents) -> None:
-    """Only those of a group that are stored are acknowledged."""
+def test_write_that_fails_twice_is_not_acknowledged(create: Creator, proxy: Proxy, stored: Documents) -> None:
+    """Only those events of a batch that are stored are acknowledged."""
     internal = grpc.StatusCode.INTERNAL
     proxy.faults.extend([refuse_every_other(internal), answer(internal), answer(internal)])
 
-    created = create(store, many(4))
+    created = create(many(4))
 
-    assert created == ["Unavailable", True, "Unavailable", True]
+    assert created == ["Unavailable", STORED, "Unavailable", STORED]
     assert set(stored()) == {"e1", "e3"}
 
 
-def test_document_that_is_there_twice_is_created_once(store: Store, proxy: Proxy, stored: Documents) -> None:
-    """A duplicate that comes at the same moment as its original changes nothing, and both are acknowledged."""
-    created = create(store, events("same", "other", "same"))
+def test_event_that_is_twice_in_a_batch_is_created_once(create: Creator, proxy: Proxy, stored: Documents) -> None:
+    """A duplicate that arrives together with its original changes nothing, and both are acknowledged."""
+    created = create(events("same", "other", "same"))
 
-    assert sorted(map(str, created)) == ["False", "True", "True"]
-    assert proxy.calls == 1 + 3  # the group is refused as a whole
+    assert sorted(map(str, created)) == sorted(map(str, [ALREADY_STORED, STORED, STORED]))
+    assert proxy.calls == 1 + 1 + 3  # Firestore refuses the batch as a whole
     assert set(stored()) == {"same", "other"}
 
 
-def test_invalid_write_does_not_spoil_the_others(store: Store, proxy: Proxy, stored: Documents) -> None:
-    """Firestore refuses a group for one invalid write; the others are stored all the same, and it alone is refused."""
+def test_invalid_write_does_not_affect_the_others(create: Creator, proxy: Proxy, stored: Documents) -> None:
+    """Firestore refuses a batch with one invalid write; all others are stored, and only that one is refused."""
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     proxy.faults.extend([answer(invalid), answer(invalid)])
 
-    created = create(store, many(5))
+    created = create(many(5))
 
-    assert sorted(map(str, created)) == ["True"] * 4 + ["Unstorable"]
+    assert sorted(map(str, created)) == [str(STORED)] * 4 + ["Unprocessable"]
     assert len(stored()) == 4
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
-def test_lost_answer_of_a_group_is_settled(
-    store: Store, proxy: Proxy, stored: Documents, code: grpc.StatusCode
+def test_lost_answer_to_a_batch_is_settled(
+    create: Creator, proxy: Proxy, stored: Documents, code: grpc.StatusCode
 ) -> None:
-    """A group that was committed, and whose answer is lost, is found by each write's own commit."""
+    """After a batch whose answer was lost, the Commit of each write finds that it was carried out."""
     proxy.faults.append(commit_then(code))
 
-    created = create(store, many(5))
+    created = create(many(5))
 
-    assert created == [False] * 5
+    assert created == [ALREADY_STORED] * 5
     assert len(stored()) == 5
 
 
 @pytest.mark.parametrize("answered", [b"", b"\xff"], ids=["without a status", "garbled"])
-def test_answer_that_makes_no_sense_settles_nothing(
-    store: Store, proxy: Proxy, stored: Documents, answered: bytes
+def test_unreadable_answer_to_a_batch_settles_nothing(
+    create: Creator, proxy: Proxy, stored: Documents, answered: bytes
 ) -> None:
-    """An answer to a group that cannot be read, or lacks writes, acknowledges nobody: each write commits by itself."""
+    """After an answer that cannot be read, or lacks writes, each write is sent in a Commit of its own."""
     proxy.faults.append(lambda _forward, _context: answered)
 
-    created = create(store, many(3))
+    created = create(many(3))
 
-    assert created == [True] * 3
-    assert (proxy.calls, len(stored())) == (1 + 3, 3)
+    assert created == [STORED] * 3
+    assert (proxy.calls, len(stored())) == (1 + 1 + 3, 3)
 
 
-def test_group_that_is_not_answered_leaves_time_for_commits(
-    store: Store, proxy: Proxy, stored: Documents, monkeypatch: pytest.MonkeyPatch
+def test_firestore_that_never_answers_ends_with_the_deadline(
+    create: Creator, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A BatchWrite that hangs is given up in time for each write's own commit."""
-    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 2)
+    """Creates whose batch is not answered are not acknowledged, and end with the deadline."""
+    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
     proxy.faults.append(proxy.hang)
 
-    assert create(store, many(3)) == [True] * 3
-    assert len(stored()) == 3
+    assert create(many(3)) == ["Unavailable"] * 3
 
 
-def test_firestore_that_never_answers_ends_with_the_time(
-    store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+def test_delivery_that_ends_early_does_not_disturb_its_batch(
+    create: Creator, store: Store, proxy: Proxy, stored: Documents
 ) -> None:
-    """Deliveries whose group and whose own commits hang are not acknowledged, and do not outlive the one total."""
-    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
-    proxy.faults.extend([proxy.hang] * 4)
-
-    assert create(store, many(3)) == ["Unavailable"] * 3
-
-
-def test_delivery_that_gave_up_does_not_disturb_its_group(store: Store, proxy: Proxy, stored: Documents) -> None:
-    """A delivery that ends before its group does takes nobody with it, nor does anybody get its answer."""
+    """When a delivery ends before its batch is answered, the others of the batch get their own outcomes."""
     first, second, third = many(3)
 
     def answer_late(forward: Forward, _context: grpc.ServicerContext) -> bytes:
         proxy.released.wait()
         return forward()
 
-    async def deliver(event: Event) -> bool:
-        async with time_limit():
-            return await store.create(event)
-
-    async def run() -> list[bool | BaseException]:
-        await store.create(third)
+    async def run() -> list[Result | BaseException]:
+        await store.create(third, deadline())
+        held = await create.hold()
         proxy.faults.append(answer_late)
-        tasks = [asyncio.create_task(deliver(event)) for event in (first, second, third)]
+        tasks = [asyncio.create_task(create.result(event)) for event in (first, second, third)]
         while proxy.faults:
             await asyncio.sleep(0.01)
         tasks[1].cancel()
         proxy.released.set()
+        held.cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     outcomes = asyncio.run(run())
 
-    assert (outcomes[0], outcomes[2]) == (True, False)
+    assert (outcomes[0], outcomes[2]) == (STORED, ALREADY_STORED)
     assert isinstance(outcomes[1], asyncio.CancelledError)
     assert len(stored()) == 3
 
 
-def test_large_write_leaves_alone(store: Store, proxy: Proxy, stored: Documents) -> None:
-    """Large documents share no call, so that no call is larger than Firestore takes."""
-    created = create(store, events(*"abcdefgh", text="x" * LARGE_BYTES))
+def test_large_write_is_not_batched(create: Creator, proxy: Proxy, stored: Documents) -> None:
+    """Large documents share no call, so that no call is larger than Firestore accepts."""
+    created = create(events(*"abcdefgh", text="x" * LARGE_BYTES))
 
-    assert created == [True] * 8
-    assert (proxy.calls, len(stored())) == (8, 8)
+    assert created == [STORED] * 8
+    assert (proxy.calls, len(stored())) == (1 + 8, 8)
     assert MOST_WRITES * LARGE_BYTES < 4 * 1024 * 1024

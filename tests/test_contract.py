@@ -75,7 +75,7 @@ def test_every_event_type_is_read_back(endpoint: Endpoint, stored: Documents, ev
     ids=["bare", "unknown type and fields", "ping", "no labels or metadata", "odd types", "event in event"],
 )
 def test_unknown_shapes_are_stored_as_they_came(endpoint: Endpoint, stored: Documents, body: dict[str, Any]) -> None:
-    """Unknown event types and fields, and missing or odd known ones, are stored as they came."""
+    """Unknown event types and fields, and missing fields or fields of unusual types, are stored as they came."""
     response = endpoint.deliver(encode(body))
 
     assert response.status_code == 200
@@ -87,9 +87,9 @@ def test_unknown_shapes_are_stored_as_they_came(endpoint: Endpoint, stored: Docu
 
 
 def test_field_of_the_event_wins(start: Callable[..., Endpoint], stored: Documents) -> None:
-    """A field of `event` wins over the body's, and receivedAt and expireAt win over both."""
+    """A field of `event` wins over the body's, which is kept in `envelope`; receivedAt and expireAt win over both."""
     body = envelope(labels={"from": "event"}, receivedAt="event", expireAt="event")
-    body |= {"receivedAt": [["unstorable, were it kept"]], "expireAt": "body", "timestamp": "body"}
+    body |= {"receivedAt": "body", "expireAt": "body", "timestamp": "body"}
 
     response = start(RETENTION_DAYS="2").deliver(encode(body))
 
@@ -99,6 +99,39 @@ def test_field_of_the_event_wins(start: Callable[..., Endpoint], stored: Documen
     assert isinstance(document["timestamp"], datetime)
     assert isinstance(document["receivedAt"], datetime)
     assert isinstance(document["expireAt"], datetime)
+    assert document["envelope"] == {
+        "labels": body["labels"], "receivedAt": "body", "expireAt": "body", "timestamp": "body",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", ["event", "body", "both"])
+def test_envelope_of_the_sender_gives_way(endpoint: Endpoint, stored: Documents, sent: str) -> None:
+    """A field that the sender itself names `envelope` is replaced when `envelope` is needed for the body's fields."""
+    body = envelope(labels="event") | {"labels": "body"}
+    expected: dict[str, Any] = {"labels": "body"}
+    if sent != "body":
+        body["event"]["envelope"] = "event's"
+    if sent != "event":
+        body["envelope"] = "body's"
+    if sent == "both":
+        expected["envelope"] = "body's"
+
+    endpoint.deliver(encode(body))
+
+    assert stored()[body["event"]["eventId"]]["envelope"] == expected
+
+
+@pytest.mark.parametrize("where", ["event", "body"])
+def test_envelope_of_the_sender_is_kept_when_no_name_is_used_twice(
+    endpoint: Endpoint, stored: Documents, where: str
+) -> None:
+    """Without a name that both `event` and the body use, a field named `envelope` is stored like any other."""
+    body = envelope()
+    (body["event"] if where == "event" else body)["envelope"] = {"sender": 1}
+
+    endpoint.deliver(encode(body))
+
+    assert stored()[body["event"]["eventId"]]["envelope"] == {"sender": 1}
 
 
 def test_retention_gives_every_document_an_expiry(
@@ -108,7 +141,7 @@ def test_retention_gives_every_document_an_expiry(
     endpoint = start(RETENTION_DAYS="400")
 
     endpoint.deliver(encode(envelope()))
-    endpoint.deliver(b"poison")
+    endpoint.deliver(b"not JSON")
 
     expected = datetime.now(UTC) + timedelta(days=400)
     for document in [*stored().values(), *quarantined().values()]:
@@ -118,7 +151,7 @@ def test_retention_gives_every_document_an_expiry(
 def test_without_retention_there_is_no_expiry(endpoint: Endpoint, stored: Documents, quarantined: Documents) -> None:
     """Without RETENTION_DAYS no document has expireAt."""
     endpoint.deliver(encode(envelope()))
-    endpoint.deliver(b"poison")
+    endpoint.deliver(b"not JSON")
 
     documents = [*stored().values(), *quarantined().values()]
     assert [("expireAt" in document) for document in documents] == [False, False]
@@ -131,7 +164,7 @@ def test_collection_and_database_are_settings(
     endpoint = start(EVENTS_COLLECTION="Mine", FIRESTORE_DATABASE="other-db")
 
     endpoint.deliver(encode(envelope()))
-    endpoint.deliver(b"poison")
+    endpoint.deliver(b"not JSON")
 
     other = firestore.Client(project=environ["GOOGLE_CLOUD_PROJECT"], database="other-db")
     assert len(list(other.collection("Mine").stream())) == 1
@@ -139,7 +172,7 @@ def test_collection_and_database_are_settings(
     assert list(database.collection("events").stream()) == []
 
 
-POISON = {
+UNPROCESSABLE = {
     "not JSON": b"{",
     "not UTF-8": b'{"event":{"eventId":"\xff"}}',
     "UTF-16": encode(envelope()).decode().encode("utf-16"),
@@ -162,13 +195,18 @@ POISON = {
     "lone surrogate": b'{"event":{"eventId":"a","data":{"x":"\\ud800"}}}',
     "lone surrogate as a name": b'{"event":{"eventId":"a","data":{"\\ud800":1}}}',
     "hostile depth": b'{"event":{"eventId":"a","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
-    "too large for a document": encode(envelope(data={"x": [1] * 140_000})),
+    "too large for a document": encode(envelope(data={"n": [1] * 30_000, "x": "a" * 900_000})),
+    "40,000 negative numbers and a long text": encode(envelope(data={"n": [-1] * 39_900, "x": "a" * 800_000})),
+    "too many values": encode(envelope(data={"x": [-1] * 340_000})),
+    "40,001 commas": b"," * 40_001,
 }
 
 
-@pytest.mark.parametrize("body", POISON.values(), ids=POISON)
-def test_poison_goes_to_quarantine(endpoint: Endpoint, stored: Documents, quarantined: Documents, body: bytes) -> None:
-    """An authentic body that can be no document is answered 400 and one line, and kept whole in the quarantine."""
+@pytest.mark.parametrize("body", UNPROCESSABLE.values(), ids=UNPROCESSABLE)
+def test_unprocessable_event_is_quarantined(
+    endpoint: Endpoint, stored: Documents, quarantined: Documents, body: bytes
+) -> None:
+    """An authentic body that is not a valid document is answered 400 and one line, and quarantined in full."""
     response = endpoint.deliver(body)
 
     assert response.status_code == 400
@@ -178,6 +216,15 @@ def test_poison_goes_to_quarantine(endpoint: Endpoint, stored: Documents, quaran
     document = quarantined()[hashlib.sha256(body).hexdigest()]
     assert isinstance(document.pop("receivedAt"), datetime)
     assert document == {"body": body, "reason": response.text}
+
+
+def test_most_structure_that_is_accepted(endpoint: Endpoint, stored: Documents) -> None:
+    """A body with exactly 40,000 of the characters , : [ { is accepted."""
+    body = encode({"event": {"eventId": "many", "text": "," * 39_994}})
+    assert sum(body.count(character) for character in b",:[{") == 40_000
+
+    assert endpoint.deliver(body).status_code == 200
+    assert len(stored()["many"]["text"]) == 39_994
 
 
 @pytest.mark.parametrize(
@@ -194,7 +241,7 @@ def test_poison_goes_to_quarantine(endpoint: Endpoint, stored: Documents, quaran
     ],
 )
 def test_twenty_levels_are_the_limit(endpoint: Endpoint, innermost: str, depth: int, status: int) -> None:
-    """What is refused as too deep before it is sent is just what Firestore refuses."""
+    """Exactly those events are refused as too deep that Firestore refuses."""
     nested = '{"m":' * (depth - 1) + innermost + "}" * (depth - 1)
     body = b'{"event":{"eventId":"deep","data":{"m":' + nested.encode() + b"}}}"
 
@@ -212,7 +259,7 @@ def test_twenty_levels_are_the_limit(endpoint: Endpoint, innermost: str, depth: 
 def test_unusable_event_id_goes_to_quarantine(
     endpoint: Endpoint, stored: Documents, quarantined: Documents, event_id: Any
 ) -> None:
-    """An eventId that can be no document key is answered 400 and quarantined."""
+    """An event whose eventId is not a valid document key is answered 400 and quarantined."""
     body = encode(envelope(eventId=event_id))
 
     response = endpoint.deliver(body)
@@ -223,28 +270,28 @@ def test_unusable_event_id_goes_to_quarantine(
 
 @pytest.mark.parametrize("event_id", ["x", "...", "__x", "x__", "___", "é" * 750, "emu" + "0" * 20, "a b?#%*[]`"])
 def test_usable_event_id_is_the_key(endpoint: Endpoint, stored: Documents, event_id: str) -> None:
-    """Any other string is the document's key, as it is."""
+    """Any other string is the document key, unchanged."""
     response = endpoint.deliver(encode(envelope(eventId=event_id)))
 
     assert response.status_code == 200
     assert stored()[event_id]["eventId"] == event_id
 
 
-def test_poison_twice_is_kept_once(endpoint: Endpoint, quarantined: Documents) -> None:
-    """A retry of a poisonous body is answered the same and changes nothing."""
-    first = endpoint.deliver(b"poison")
+def test_unprocessable_event_is_quarantined_once(endpoint: Endpoint, quarantined: Documents) -> None:
+    """A retry of an unprocessable event is answered the same and changes nothing."""
+    first = endpoint.deliver(b"not JSON")
     before = quarantined()
 
-    second = endpoint.deliver(b"poison")
+    second = endpoint.deliver(b"not JSON")
 
     assert (second.status_code, second.text) == (first.status_code, first.text)
     assert quarantined() == before
 
 
-def test_body_of_one_mebibyte_is_taken(endpoint: Endpoint, quarantined: Documents) -> None:
-    """A body of exactly 1 MiB is within the limit; as it is too large for a document with its key, it is no event.
+def test_body_of_one_mebibyte_is_read(endpoint: Endpoint, quarantined: Documents) -> None:
+    """A body of exactly 1 MiB is read, but too large to be quarantined: the answer is 503.
 
-    It is not even kept: a value ends 89 bytes below 1 MiB. The sender hears 503 and tries again.
+    The largest value of a Firestore field is 89 bytes smaller than 1 MiB.
     """
     body = b"x" * 1024 * 1024
 
@@ -270,7 +317,7 @@ def test_body_beyond_one_mebibyte_is_refused(
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])
 def test_only_post_is_allowed(endpoint: Endpoint, stored: Documents, method: str) -> None:
-    """Any other method is answered 405 with `Allow: POST`, though the request be signed."""
+    """Any other method is answered 405 with `Allow: POST`, even if the request is signed."""
     body = encode(envelope())
 
     response = endpoint.client.request(method, "/", content=body, headers={"X-Dt-Signature": signing.sign(body)})
@@ -281,7 +328,7 @@ def test_only_post_is_allowed(endpoint: Endpoint, stored: Documents, method: str
 
 @pytest.mark.parametrize("url", ["/", "/any/path", "/?query=1", "/robots.txt", "//x/%2e%2e"])
 def test_path_and_query_do_not_matter(endpoint: Endpoint, stored: Documents, url: str) -> None:
-    """An event is taken at any path and query, with its header's name in any case."""
+    """An event is accepted at any path and query, with the header name in any case."""
     body = encode(envelope())
 
     response = endpoint.client.post(url, content=body, headers={"x-DT-signature": signing.sign(body)})
@@ -290,8 +337,8 @@ def test_path_and_query_do_not_matter(endpoint: Endpoint, stored: Documents, url
     assert len(stored()) == 1
 
 
-def test_event_in_small_chunks_is_taken(endpoint: Endpoint, stored: Documents) -> None:
-    """A chunked body is put together before it is verified."""
+def test_event_in_small_chunks_is_accepted(endpoint: Endpoint, stored: Documents) -> None:
+    """The chunks of a body are joined before it is verified."""
     body = encode(envelope())
     chunks = (body[at : at + 7] for at in range(0, len(body), 7))
 
@@ -326,7 +373,7 @@ def test_event_in_small_chunks_is_taken(endpoint: Endpoint, stored: Documents) -
 def test_timestamp_becomes_a_timestamp(
     endpoint: Endpoint, stored: Documents, timestamp: str, expected: datetime | None
 ) -> None:
-    """An RFC 3339 time is stored to the microsecond in UTC; anything else stays the string it is."""
+    """An RFC 3339 time is stored as a Timestamp with microseconds; any other value is stored unchanged."""
     endpoint.deliver(encode(envelope(timestamp=timestamp)))
 
     (document,) = stored().values()
@@ -334,7 +381,7 @@ def test_timestamp_becomes_a_timestamp(
 
 
 def test_sender_that_goes_away_is_not_acknowledged(endpoint: Endpoint, stored: Documents) -> None:
-    """A body that breaks off proves nothing: 400, though nobody hears it, and nothing is stored."""
+    """When the sender closes the connection before the end of the body, nothing is stored."""
     body = encode(envelope())
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
     scope["headers"] = [(b"x-dt-signature", signing.sign(body).encode())]

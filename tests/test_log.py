@@ -1,4 +1,4 @@
-"""One line of JSON a request, with what the contract names and nothing that it forbids."""
+"""One line of JSON a request, with the fields of the contract, and without anything that it forbids."""
 
 import sys
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_each_outcome_has_its_severity(endpoint: Endpoint) -> None:
     endpoint.deliver(body)
     endpoint.deliver(body)
     endpoint.deliver(body, "bad")
-    endpoint.deliver(b"poison")
+    endpoint.deliver(b"not JSON")
     endpoint.deliver(b"x" * 1024 * 1024 + b"x")
     endpoint.client.get("/")
 
@@ -56,8 +56,8 @@ def test_each_outcome_has_its_severity(endpoint: Endpoint) -> None:
     ]
 
 
-def test_unstorable_event_is_named(endpoint: Endpoint) -> None:
-    """The line of an event that goes to quarantine names the event, where it has a name."""
+def test_quarantined_event_is_named(endpoint: Endpoint) -> None:
+    """The line of a quarantined event has its eventId, if it has one."""
     body = envelope(data={"x": [[1]]})
 
     endpoint.deliver(encode(body))
@@ -65,8 +65,8 @@ def test_unstorable_event_is_named(endpoint: Endpoint) -> None:
     assert endpoint.log()[0]["eventId"] == body["event"]["eventId"]
 
 
-def test_odd_values_stay_out(endpoint: Endpoint) -> None:
-    """What is no string or no time is left out of the line, and a long string is cut."""
+def test_values_of_a_wrong_type_are_left_out(endpoint: Endpoint) -> None:
+    """A name that is not a string and a time that is not one are left out, and a long string is cut."""
     body = envelope(eventType={"secret": 1}, targetName="t" * 10_000, timestamp="yesterday")
 
     endpoint.deliver(encode(body))
@@ -89,7 +89,7 @@ def test_odd_values_stay_out(endpoint: Endpoint) -> None:
 def test_line_is_tied_to_its_trace(
     endpoint: Endpoint, project: str, headers: dict[str, str], *, expected: bool
 ) -> None:
-    """The trace comes from either header, in the form that Cloud Logging reads; a hostile one is ignored."""
+    """The trace comes from either header, in the form that Cloud Logging reads; an invalid one is ignored."""
     endpoint.deliver(encode(envelope()), **headers)
 
     (line,) = endpoint.log()
@@ -98,7 +98,7 @@ def test_line_is_tied_to_its_trace(
 
 
 def test_trace_without_a_known_project(start: Callable[..., Endpoint]) -> None:
-    """Where no project is set, the line has the bare trace id."""
+    """When no project is set, the line has the trace id alone."""
     endpoint = start(GOOGLE_CLOUD_PROJECT="")
 
     endpoint.deliver(b"", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
@@ -122,12 +122,12 @@ def test_level_is_a_setting(start: Callable[..., Endpoint], level: str, outcomes
 
     endpoint.deliver(encode(envelope()))
     endpoint.deliver(b"", "bad")
-    endpoint.deliver(b"poison")
+    endpoint.deliver(b"not JSON")
 
     assert [line["outcome"] for line in endpoint.log()] == outcomes
 
 
-def test_nothing_secret_is_said(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_secret_is_written(endpoint: Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither answer nor log repeats a body, a secret or a token."""
     marked = encode(envelope(data={"marked-body": [["x"]]}))
     token = signing.sign(marked)
@@ -139,13 +139,13 @@ def test_nothing_secret_is_said(endpoint: Endpoint, capsys: pytest.CaptureFixtur
         endpoint.deliver(encode(envelope(data={"__marked-body__": 1}))).text,
     ]
 
-    said = str(answers) + "".join(capsys.readouterr())
+    said = str(answers) + "".join(capfd.readouterr())
     for forbidden in ("marked-body", signing.SECRET, token, token.split(".")[1]):
         assert forbidden not in said
 
 
 def test_unforeseen_failure_is_reported(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anything unforeseen is answered 500 with a fixed text; the log has the traceback, less the exception's words."""
+    """An unforeseen error is answered 500 with a fixed text; the log has the traceback without the error's text."""
     forbidden = "words of a body"
 
     def broken(*_arguments: Any, **_more: Any) -> None:
@@ -165,7 +165,7 @@ def test_unforeseen_failure_is_reported(endpoint: Endpoint, monkeypatch: pytest.
     assert forbidden not in str(line)
 
 
-def test_words_of_firestore_stay_out_of_the_answer(start: Callable[..., Endpoint], proxy: Proxy) -> None:
+def test_text_of_firestore_is_not_in_the_answer(start: Callable[..., Endpoint], proxy: Proxy) -> None:
     """The answer to a failing Firestore is a fixed text; the log has the status that Firestore gave."""
     import grpc  # noqa: PLC0415
 
@@ -176,8 +176,10 @@ def test_words_of_firestore_stay_out_of_the_answer(start: Callable[..., Endpoint
 
     response = endpoint.deliver(encode(envelope()))
 
-    assert (response.status_code, response.text) == (503, "Firestore is unavailable, send again.")
+    assert (response.status_code, response.text) == (503, "Temporarily unavailable, send again.")
     (line,) = endpoint.log()
     assert (line["severity"], line["outcome"], line["reason"]) == (
-        "ERROR", "unavailable", "Firestore answered PERMISSION_DENIED",
+        "ERROR",
+        "unavailable",
+        "Firestore answered PERMISSION_DENIED (the service account needs a role such as roles/datastore.user)",
     )  # fmt: skip

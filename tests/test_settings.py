@@ -1,4 +1,4 @@
-"""The environment is read once; what is wrong with it stops the start, in one line without the value."""
+"""The settings are read once; a wrong value stops the start with one line that does not repeat it."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ GOOD = {"DT_SIGNATURE_SECRET": "s3cret"}
 
 
 def test_defaults() -> None:
-    """With nothing but a secret, every other setting has the contract's default."""
+    """With only a secret, every other setting has its default of the contract."""
     settings = read_settings(GOOD)
 
     assert settings == Settings(
@@ -30,7 +30,7 @@ def test_defaults() -> None:
 
 
 def test_blank_is_unset() -> None:
-    """A variable that is there but blank has its default."""
+    """A variable that is set but blank has its default."""
     names = [name for name, _value in WRONG if name != "DT_SIGNATURE_SECRET"]
 
     assert read_settings(GOOD | dict.fromkeys(names, " ")) == read_settings(GOOD)
@@ -80,6 +80,13 @@ WRONG = [
     ("GOOGLE_CLOUD_PROJECT", "a b"),
     ("FIRESTORE_EMULATOR_HOST", "http://localhost:8080"),
     ("FIRESTORE_EMULATOR_HOST", "localhost"),
+    ("FIRESTORE_EMULATOR_HOST", "::1:8080"),
+    ("FIRESTORE_EMULATOR_HOST", "[::2]"),
+    ("DT_SIGNATURE_SECRET", '"4f0c1b7e52a94cd09d2a"'),
+    ("DT_SIGNATURE_SECRET", "'4f0c1b7e52a94cd09d2a'"),
+    ("DT_SIGNATURE_SECRET", '"4f0c1b7e52a94cd09d2a\n8d1e3c5a7b904f6e"'),
+    ("DT_SIGNATURE_SECRET", 'plain\n"4f0c1b7e52a94cd09d2a"'),
+    ("SIGNATURE_LEEWAY_SECONDS", "1000001"),
 ]
 
 
@@ -92,11 +99,35 @@ def test_wrong_value_is_refused(name: str, value: str) -> None:
     text = str(refusal.value)
     assert name in text
     assert "\n" not in text
-    assert value.strip() == "" or value not in text.removesuffix("host:port, without http://")
+    assert value.strip() == "" or value not in text
+
+
+def test_leeway_beyond_its_bound_names_the_bound() -> None:
+    """The error for a leeway that is too large says what is allowed."""
+    with pytest.raises(SettingsError, match="a whole number of seconds, at most 1,000,000"):
+        read_settings(GOOD | {"SIGNATURE_LEEWAY_SECONDS": "1000001"})
+
+
+@pytest.mark.parametrize("host", ["[::1]:8080", "127.0.0.1:8080", "localhost:8080", "emulator.local:1"])
+def test_emulator_host_that_can_connect_is_accepted(host: str) -> None:
+    """FIRESTORE_EMULATOR_HOST is a name, an IPv4 address, or an IPv6 address in brackets, with a port."""
+    assert read_settings(GOOD | {"FIRESTORE_EMULATOR_HOST": host}).emulator_host == host
+
+
+@pytest.mark.parametrize("value", ["\ufeffone\r\n\n \ttwo \n", "one\n\ufefftwo", "\udcef\udcbb\udcbfone\ntwo"])
+def test_secrets_as_people_paste_them(value: str) -> None:
+    """A byte order mark, blank lines and surrounding white space are not part of a secret."""
+    assert read_settings({"DT_SIGNATURE_SECRET": value}).secrets == (b"one", b"two")
+
+
+@pytest.mark.parametrize("secret", ['"', "it's", "'x", 'x"y"'])
+def test_quotes_within_a_secret_are_kept(secret: str) -> None:
+    """Only a value that is enclosed in quotes is refused."""
+    assert read_settings({"DT_SIGNATURE_SECRET": secret + "x"}).secrets == ((secret + "x").encode(),)
 
 
 def test_missing_secret_is_refused() -> None:
-    """Without DT_SIGNATURE_SECRET there is no start."""
+    """Without DT_SIGNATURE_SECRET the process does not start."""
     with pytest.raises(SettingsError, match="DT_SIGNATURE_SECRET"):
         read_settings({})
 
@@ -108,7 +139,7 @@ def test_emulator_is_refused_on_cloud_run() -> None:
 
 
 def test_module_does_not_load_with_a_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading main.py with a wrong setting ends the process, saying why."""
+    """Loading main.py with a wrong setting ends the process with the reason."""
     monkeypatch.setenv("DT_SIGNATURE_SECRET", "")
 
     with pytest.raises(SystemExit, match="DT_SIGNATURE_SECRET is missing"):

@@ -1,4 +1,4 @@
-"""Each kind of bad token is refused, each good one taken, and nothing but 400 ever comes of it."""
+"""Every kind of bad token is refused with 400, and every kind of good token is accepted."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import Unverified
-from receiver.signature import verify
+from receiver.signature import MAX_TOKEN_CHARACTERS, check_checksums, verify_token
 from tests import signing
 from tests.conftest import Documents, Endpoint
 from tests.events import encode, envelope
@@ -22,7 +22,8 @@ OTHER_SECRET = "another-secret-that-is-long-enough-for-hs256"
 
 def check(token: str | None, body: bytes = BODY, leeway: float = 10) -> None:
     """Verify as the function does, at a fixed time."""
-    verify(body, token, secrets=[signing.SECRET.encode()], leeway=leeway, now=NOW)
+    claims = verify_token(token, secrets=[signing.SECRET.encode()], leeway=leeway, now=NOW)
+    check_checksums(claims, body)
 
 
 def at(**changes: Any) -> str:
@@ -103,12 +104,12 @@ def test_missing_header_is_refused(endpoint: Endpoint, stored: Documents) -> Non
         {"iat": None, "jti": None},
         {"iat": int(NOW) + 10, "exp": NOW + 10.5},
         {"exp": int(NOW) - 9},
-        {"aud": "whoever", "iss": "dt", "sub": "s", "further": {"x": 1}},
+        {"aud": "another", "iss": "dt", "sub": "s", "further": {"x": 1}},
     ],
     ids=["as DT's", "SHA-256 alone", "SHA-1 alone", "no iat or jti", "early clock", "late clock", "further claims"],
 )
 def test_good_token_is_taken(changes: dict[str, Any]) -> None:
-    """Either checksum suffices, the leeway covers a clock that is off, further claims do not matter."""
+    """Either checksum suffices, the leeway covers a clock that is wrong, and further claims do not matter."""
     check(at(**changes))
 
 
@@ -120,7 +121,7 @@ def test_leeway_ends(changes: dict[str, Any]) -> None:
 
 
 def test_leeway_is_a_setting(start: Callable[..., Endpoint]) -> None:
-    """SIGNATURE_LEEWAY_SECONDS decides how late is too late."""
+    """SIGNATURE_LEEWAY_SECONDS sets the tolerance on the times."""
     past = {"exp": signing.claims_of(b"")["iat"] - 60}
 
     statuses = [
@@ -141,6 +142,26 @@ def test_each_of_several_secrets_is_tried(start: Callable[..., Endpoint]) -> Non
     assert statuses == [200, 200, 400]
 
 
+def test_white_space_around_the_token_is_ignored(endpoint: Endpoint, stored: Documents) -> None:
+    """Blanks and tabs around the value of X-Dt-Signature do not matter."""
+    response = endpoint.deliver(BODY, f"\t {signing.sign(BODY)} \t")
+
+    assert (response.status_code, len(stored())) == (200, 1)
+
+
+@pytest.mark.parametrize(("surplus", "accepted"), [(0, True), (1, False)])
+def test_longest_token(surplus: int, *, accepted: bool) -> None:
+    """A token of up to 1,024 characters is verified; a longer one is not even decoded."""
+    room = MAX_TOKEN_CHARACTERS - len(at(jti="")) + surplus
+    token = next(made for size in range(room) if len(made := at(jti="j" * size)) == MAX_TOKEN_CHARACTERS + surplus)
+
+    if accepted:
+        check(token)
+        return
+    with pytest.raises(Unverified, match="too long"):
+        check(token)
+
+
 def test_token_of_pyjwt_is_taken() -> None:
     """A token made by PyJWT's encoder verifies as those of the tests' own signer do."""
     check(jwt.encode(_claims(iat=int(NOW), exp=int(NOW) + 3600), signing.SECRET, algorithm="HS256"))
@@ -156,7 +177,7 @@ NAMES = st.sampled_from(["exp", "iat", "nbf", "checksum", "checksum_sha256", "jt
 
 @given(changes=st.dictionaries(NAMES, JSON, min_size=1))
 def test_hostile_claims_are_refused_or_harmless(changes: dict[str, Any]) -> None:
-    """Whatever a signed token claims, verifying it returns or raises Unverified; with a bad checksum, the latter."""
+    """Whatever a signed token claims, it is verified or Unverified is raised; with a wrong checksum, the latter."""
     claims = _claims(iat=int(NOW), exp=int(NOW) + 3600) | changes
 
     try:
@@ -169,6 +190,6 @@ def test_hostile_claims_are_refused_or_harmless(changes: dict[str, Any]) -> None
 
 @given(token=st.text())
 def test_any_text_is_no_token(token: str) -> None:
-    """Text that nobody signed raises Unverified, whatever it holds."""
+    """Any text that is not signed raises Unverified."""
     with pytest.raises(Unverified):
         check(token)

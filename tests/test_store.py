@@ -1,4 +1,4 @@
-"""What Firestore's bad days do to a delivery: a proxy bends the answers of a real one."""
+"""Deliveries while Firestore or the way to it has a fault, which a proxy before a real one injects."""
 
 import json
 from collections.abc import Callable
@@ -29,34 +29,34 @@ FINAL = [
 
 
 @pytest.fixture
-def bent(start: Callable[..., Endpoint], proxy: Proxy) -> Endpoint:
-    """Return the function with the proxy for its Firestore."""
+def faulted(start: Callable[..., Endpoint], proxy: Proxy) -> Endpoint:
+    """Return the function, whose Firestore is behind the proxy."""
     return start(FIRESTORE_EMULATOR_HOST=proxy.host)
 
 
 @pytest.mark.parametrize("code", RETRIED)
-def test_passing_failure_is_retried(bent: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode) -> None:
-    """UNAVAILABLE, ABORTED and RESOURCE_EXHAUSTED are tried again: 200, and the event is there."""
+def test_passing_failure_is_retried(faulted: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode) -> None:
+    """UNAVAILABLE, ABORTED and RESOURCE_EXHAUSTED are tried again: 200, and the event is stored."""
     proxy.faults.extend([answer(code), answer(code)])
 
-    response = bent.deliver(encode(envelope()))
+    response = faulted.deliver(encode(envelope()))
 
     assert response.status_code == 200
     assert len(stored()) == 1
-    assert bent.log()[0]["outcome"] == "stored"
+    assert faulted.log()[0]["outcome"] == "stored"
 
 
 @pytest.mark.parametrize("code", FINAL)
 def test_other_failure_is_not_acknowledged(
-    bent: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode
+    faulted: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode
 ) -> None:
-    """After any other failure the write may or may not be there: 503 at once, and a retry of the sender stores it."""
+    """After any other status the write may have happened or not: 503 at once, and the sender's retry stores it."""
     proxy.faults.append(answer(code))
     body = encode(envelope())
 
-    first = bent.deliver(body)
+    first = faulted.deliver(body)
     nothing = stored()
-    second = bent.deliver(body)
+    second = faulted.deliver(body)
 
     assert (first.status_code, nothing, proxy.calls) == (503, {}, 2)
     assert (second.status_code, len(stored())) == (200, 1)
@@ -64,64 +64,97 @@ def test_other_failure_is_not_acknowledged(
 
 @pytest.mark.parametrize("code", RETRIED)
 def test_lost_answer_is_settled_within_the_request(
-    bent: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode
+    faulted: Endpoint, proxy: Proxy, stored: Documents, code: grpc.StatusCode
 ) -> None:
-    """A commit whose answer was lost and retried echoes as ALREADY_EXISTS: stored, 200."""
+    """After a commit whose answer was lost, the retry is answered ALREADY_EXISTS: the event is stored, 200."""
     proxy.faults.append(commit_then(code))
 
-    response = bent.deliver(encode(envelope()))
+    response = faulted.deliver(encode(envelope()))
 
     assert response.status_code == 200
     assert len(stored()) == 1
 
 
-def test_lost_answer_is_settled_by_the_sender(bent: Endpoint, proxy: Proxy, database: firestore.Client) -> None:
-    """A commit whose answer was lost for good is 503; the sender's retry finds the document and changes nothing."""
+def test_lost_answer_is_settled_by_the_sender(faulted: Endpoint, proxy: Proxy, database: firestore.Client) -> None:
+    """A commit whose answer is lost is 503; the sender's retry finds the document and changes nothing."""
     proxy.faults.append(commit_then(grpc.StatusCode.DEADLINE_EXCEEDED))
     body = envelope()
 
-    first = bent.deliver(encode(body))
+    first = faulted.deliver(encode(body))
     between = database.collection("events").document(body["event"]["eventId"]).get()
-    second = bent.deliver(encode(body))
+    second = faulted.deliver(encode(body))
 
     after = database.collection("events").document(body["event"]["eventId"]).get()
     assert (first.status_code, second.status_code) == (503, 200)
     assert between.update_time == after.update_time
 
 
-def test_refused_value_goes_to_quarantine(bent: Endpoint, proxy: Proxy, quarantined: Documents) -> None:
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (grpc.StatusCode.NOT_FOUND, "does the database exist? See FIRESTORE_DATABASE and GOOGLE_CLOUD_PROJECT"),
+        (grpc.StatusCode.FAILED_PRECONDITION, "the database must be in Native mode, not in Datastore mode"),
+        (grpc.StatusCode.PERMISSION_DENIED, "the service account needs a role such as roles/datastore.user"),
+        (grpc.StatusCode.UNAUTHENTICATED, "Google does not accept the credentials"),
+    ],
+)
+def test_log_says_what_an_operator_can_do(faulted: Endpoint, proxy: Proxy, code: grpc.StatusCode, hint: str) -> None:
+    """For a status with a usual cause, the log names that cause; the words of the answer do not appear."""
+    proxy.faults.append(answer(code))
+
+    faulted.deliver(encode(envelope()))
+
+    assert faulted.log()[0]["reason"] == f"Firestore answered {code.name} ({hint})"
+
+
+def test_event_and_quarantine_refused_as_invalid(faulted: Endpoint, proxy: Proxy) -> None:
+    """When Firestore answers INVALID_ARGUMENT to the event and to its quarantine document, the log says that."""
+    proxy.faults.extend([answer(grpc.StatusCode.INVALID_ARGUMENT)] * 2)
+
+    response = faulted.deliver(encode(envelope()))
+
+    assert response.status_code == 503
+    assert faulted.log()[0]["reason"] == "Firestore answered INVALID_ARGUMENT to the quarantine document too"
+
+
+def test_refused_value_goes_to_quarantine(faulted: Endpoint, proxy: Proxy, quarantined: Documents) -> None:
     """INVALID_ARGUMENT means that Firestore cannot hold the event: 400 and quarantine."""
     proxy.faults.append(answer(grpc.StatusCode.INVALID_ARGUMENT))
 
-    response = bent.deliver(encode(envelope()))
+    response = faulted.deliver(encode(envelope()))
 
     assert (response.status_code, len(quarantined())) == (400, 1)
 
 
-def test_quarantine_that_fails_is_not_acknowledged_as_one(bent: Endpoint, proxy: Proxy, quarantined: Documents) -> None:
-    """While a poisonous body cannot be kept it is answered 503, so that the sender keeps it."""
+def test_quarantine_that_fails_is_not_acknowledged_as_one(
+    faulted: Endpoint, proxy: Proxy, quarantined: Documents
+) -> None:
+    """While an unprocessable body cannot be quarantined it is answered 503, so that the sender keeps it."""
     proxy.faults.extend([answer(grpc.StatusCode.INVALID_ARGUMENT), answer(grpc.StatusCode.INTERNAL)])
 
-    response = bent.deliver(b"poison")
-    again = bent.deliver(b"poison")
-    last = bent.deliver(b"poison")
+    response = faulted.deliver(b"not JSON")
+    again = faulted.deliver(b"not JSON")
+    last = faulted.deliver(b"not JSON")
 
     assert [response.status_code, again.status_code, last.status_code] == [503, 503, 400]
     assert len(quarantined()) == 1
 
 
-def test_commit_that_never_answers_ends_in_503(bent: Endpoint, proxy: Proxy) -> None:
-    """A Firestore that is silent, after failing for a while, is 503 when the one total of 8 s is over."""
-    proxy.faults.extend([answer(grpc.StatusCode.UNAVAILABLE)] * 3 + [proxy.hang])
+def test_commit_that_never_answers_ends_in_503(faulted: Endpoint, proxy: Proxy) -> None:
+    """When the deadline of 8 s ends the retries: 503, and the log names the last status and the attempts."""
+    proxy.faults.extend([answer(grpc.StatusCode.RESOURCE_EXHAUSTED)] * 3 + [proxy.hang] * 2)
 
-    response = bent.deliver(encode(envelope()))
+    response = faulted.deliver(encode(envelope()))
 
     assert response.status_code == 503
-    assert bent.log()[0]["reason"] == "Firestore did not confirm within 8 s"
+    assert faulted.log()[0]["reason"] == (
+        "Firestore did not confirm within 8 s; "
+        "last answer RESOURCE_EXHAUSTED (a quota or the project's budget is used up), 4 attempts"
+    )
 
 
 def test_closed_port_ends_in_503(start: Callable[..., Endpoint], proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Firestore that is not there is 503, as soon as the total is over."""
+    """A Firestore that does not run is 503 when the deadline is over, and the log names the last status."""
     monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
     proxy.stop()
     endpoint = start(FIRESTORE_EMULATOR_HOST=proxy.host)
@@ -129,10 +162,10 @@ def test_closed_port_ends_in_503(start: Callable[..., Endpoint], proxy: Proxy, m
     response = endpoint.deliver(encode(envelope()))
 
     assert response.status_code == 503
-    assert endpoint.log()[0]["reason"] == "Firestore did not confirm within 1 s"
+    assert endpoint.log()[0]["reason"].startswith("Firestore did not confirm within 1 s; last answer UNAVAILABLE, ")
 
 
-def test_first_calls_share_one_channel(bent: Endpoint, proxy: Proxy, stored: Documents) -> None:
+def test_first_calls_share_one_channel(faulted: Endpoint, proxy: Proxy, stored: Documents) -> None:
     """Many first deliveries at once are all stored through one connection."""
     peers: set[str] = set()
 
@@ -143,7 +176,7 @@ def test_first_calls_share_one_channel(bent: Endpoint, proxy: Proxy, stored: Doc
     proxy.faults.extend([note_peer] * 32)
 
     with ThreadPoolExecutor(32) as pool:
-        responses = list(pool.map(lambda _: bent.deliver(encode(envelope())), range(32)))
+        responses = list(pool.map(lambda _: faulted.deliver(encode(envelope())), range(32)))
 
     assert {response.status_code for response in responses} == {200}
     assert (len(stored()), len(peers)) == (32, 1)
@@ -162,7 +195,7 @@ def test_without_a_project_the_clients_default_is_used(start: Callable[..., Endp
 
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a service account's key file, in force; nothing that is tried with it leaves the machine."""
+    """Return the key file of a service account that is the default; no request made with it leaves the machine."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     file = tmp_path / "account.json"
@@ -175,18 +208,18 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_google_that_cannot_be_reached_ends_in_503(start: Callable[..., Endpoint], account: Path) -> None:
-    """With credentials and no emulator the real Firestore is asked; out of reach, it is 503 like any other."""
+    """With credentials and no emulator the real Firestore is used; while it cannot be reached, the answer is 503."""
     assert account.exists()
     endpoint = start(FIRESTORE_EMULATOR_HOST="")
 
     response = endpoint.deliver(encode(envelope()))
 
     assert response.status_code == 503
-    assert endpoint.log()[0]["reason"] == "Firestore did not confirm within 1 s"
+    assert endpoint.log()[0]["reason"].startswith("Firestore did not confirm within 1 s")
 
 
 def test_credentials_without_a_project_end_in_503(start: Callable[..., Endpoint], account: Path) -> None:
-    """Where neither setting nor credentials name a project, the log says what to set."""
+    """When neither the setting nor the credentials name a project, the log says what to set."""
     assert account.exists()
     endpoint = start(FIRESTORE_EMULATOR_HOST="", GOOGLE_CLOUD_PROJECT="")
 

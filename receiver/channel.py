@@ -1,0 +1,199 @@
+"""The gRPC channel to Firestore, and its replacement when the connection goes silent.
+
+A connection can stop carrying data without being closed (a NAT entry that expired, an instance that was frozen). gRPC
+notices after a minute or more; the sender waits for 10 s. From outside, such a connection looks like a Firestore that
+is slow. So no call has a time limit of its own. When a channel has answered nothing for `SILENCE_SECONDS`, the same
+bytes are also sent on another channel with a connection of its own, and the first answer counts. A create that is sent
+twice is still created once, and ALREADY_EXISTS means stored. A Firestore that takes 5 s a call answers on the first
+channel within the deadline of 8 s, and a silent connection costs 2.5 s before the second channel is used.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc.aio
+
+from receiver.messages import BatchWriteResponse
+
+SILENCE_SECONDS = 2.5  # without an answer on a channel, before its calls are also sent on another one
+GIVE_UP_SECONDS = 6.0  # without an answer, before a second channel is replaced: longer than a slow Firestore takes
+
+# gRPC would wait for up to two minutes before it connects again. With a subchannel pool of its own, a new channel does
+# not share the silent connection. A keepalive time below 30 s makes Google's servers close the connection (GOAWAY).
+CHANNEL_OPTIONS = [
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+COMMIT, BATCH_WRITE = "Commit", "BatchWrite"
+_DESERIALIZERS: dict[str, Any] = {COMMIT: None, BATCH_WRITE: BatchWriteResponse.FromString}
+
+OpenChannel = Callable[[], grpc.aio.Channel]
+Metadata = Sequence[tuple[str, str]]
+
+
+class _Channel:
+    """A gRPC channel that knows when it last answered.
+
+    Attributes:
+        calls: how many calls wait for an answer.
+        answered_at: when the last answer came, on the monotonic clock; at first, when the channel was made.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.calls = 0
+        self.answered_at = time.monotonic()
+        self.close = channel.close
+        self._methods = {
+            method: channel.unary_unary(f"/google.firestore.v1.Firestore/{method}", None, deserializer)
+            for method, deserializer in _DESERIALIZERS.items()
+        }
+
+    def start(self, method: str, request: bytes, metadata: Metadata) -> Any:
+        """Start a call."""
+        self.calls += 1
+        return self._methods[method](request, metadata=metadata)
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the last answer came."""
+        return time.monotonic() - self.answered_at
+
+
+class Channels:
+    """The channel that all calls use, and the second one that replaces it when it has gone silent.
+
+    A channel other than the main one is closed as soon as no call waits on it: while it is idle, its connection could
+    go silent together with the main one. In a long outage all deliveries share one second channel, which is replaced
+    every `GIVE_UP_SECONDS`, since its own connection may have gone silent meanwhile.
+    """
+
+    def __init__(self, open_channel: OpenChannel, metadata: Metadata) -> None:
+        """Initialize; must be called in the event loop, in the process that makes the calls.
+
+        Args:
+            open_channel: makes a gRPC channel with `CHANNEL_OPTIONS`.
+            metadata: sent with each call.
+        """
+        self._open = open_channel
+        self._metadata = metadata
+        self._main = self._second = _Channel(open_channel())
+        self._closing: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call waits for an answer."""
+        return self._main.calls > 0
+
+    async def call(self, method: str, request: bytes) -> Any:
+        """Send a request and wait for its first answer, for as long as the caller does.
+
+        Args:
+            method: `COMMIT` or `BATCH_WRITE`.
+            request: the serialized request.
+
+        Returns:
+            The response: bytes, or a BatchWriteResponse.
+
+        Raises:
+            grpc.aio.AioRpcError: the answer is an error.
+        """
+        return await _Call(self, method, request).answer()
+
+    def start(self, channel: _Channel, method: str, request: bytes) -> Any:
+        """Start a call on one of the channels."""
+        return channel.start(method, request, self._metadata)
+
+    @property
+    def main(self) -> _Channel:
+        """The channel for new calls."""
+        return self._main
+
+    def instead_of(self, silent: _Channel) -> _Channel:
+        """Return another channel than the silent one."""
+        if self._main is not silent:
+            return self._main
+        if self._second is silent or self._second.silent_seconds > GIVE_UP_SECONDS:
+            self._second = _Channel(self._open())
+        return self._second
+
+    def promote(self, channel: _Channel) -> None:
+        """Use a channel that answers for all new calls."""
+        self._main = self._second = channel
+
+    def finish(self, channel: _Channel) -> None:
+        """Note that a call on the channel has ended."""
+        channel.calls -= 1
+        if channel.calls or channel is self._main:
+            return
+        if channel is self._second:
+            self._second = self._main
+        task = asyncio.get_running_loop().create_task(channel.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class _Call:
+    """A request until its first answer."""
+
+    def __init__(self, channels: Channels, method: str, request: bytes) -> None:
+        self._channels = channels
+        self._method = method
+        self._request = request
+        self._channel = channels.main
+        self._started_at = time.monotonic()
+        self._first = channels.start(self._channel, method, request)
+        self._second: asyncio.Task[Any] | None = None
+        self._timer = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._check)
+
+    async def answer(self) -> Any:
+        try:
+            response = await self._first
+        except grpc.aio.AioRpcError:
+            self._channel.answered_at = time.monotonic()
+            raise
+        except asyncio.CancelledError:  # by `_use_second`, or because the caller waits no longer
+            if self._second is None or not self._second.done():
+                raise
+            return self._second.result()
+        finally:
+            self._end()
+        self._channel.answered_at = time.monotonic()
+        return response
+
+    def _check(self) -> None:
+        """Send the request a second time if the channel has been silent for so long; if not yet, check again later."""
+        now = time.monotonic()
+        remaining = max(self._started_at, self._channel.answered_at) + SILENCE_SECONDS - now
+        loop = asyncio.get_running_loop()
+        if remaining > 0:
+            self._timer = loop.call_later(remaining, self._check)
+            return
+        self._second = loop.create_task(self._send_again(now))
+        self._second.add_done_callback(self._use_second)
+
+    async def _send_again(self, since: float) -> Any:
+        channel = self._channels.instead_of(self._channel)
+        call = self._channels.start(channel, self._method, self._request)
+        try:
+            return await call
+        finally:
+            if call.done() and not call.cancelled():
+                channel.answered_at = time.monotonic()
+                if self._channel.answered_at < since and self._channels.main is self._channel:
+                    self._channels.promote(channel)
+            self._channels.finish(channel)
+
+    def _use_second(self, second: asyncio.Task[Any]) -> None:
+        if not second.cancelled():
+            second.exception()  # `answer` may not retrieve it, if the caller waits no longer
+            self._first.cancel()
+
+    def _end(self) -> None:
+        self._timer.cancel()
+        if self._second is not None:
+            self._second.cancel()
+            self._second = None  # else each would keep the other, and the connection open, until a garbage collection
+        self._channels.finish(self._channel)
