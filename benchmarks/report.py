@@ -64,7 +64,7 @@ def ratio(rows: Rows, others: Sequence[Rows], figure: str) -> float | None:
 
 def _throughput(store: str, samples: Rows) -> Table:
     table = _table(f"Throughput and latency, store: {store}", "events/s", "/ ref", "p50 ms", "p99 ms")
-    table.caption = f"Median (range) of the rounds; ref is {REFERENCE}, each ratio within a round."
+    table.caption = f"Median (range) of the rounds, of ratios the median. Ref is {REFERENCE}."
     for rows, at_once in _sections(table, samples):
         compared = _times(ratio(rows, [select(at_once, contender=REFERENCE)], "rate"))
         rate, p50, p99 = (_spread(row[figure] for row in rows) for figure in ("rate", "p50", "p99"))
@@ -97,7 +97,7 @@ def _sections(table: Table, samples: Rows) -> Iterable[tuple[Rows, Rows]]:
 
 def _starts(figures: dict[str, Any]) -> Table:
     table = _table("Start and memory", "first 200 ms", "/ ref", "/ floor", "MiB idle", "under load", "peak")
-    table.caption = f"Floor is {FLOOR}. The peak is an upper bound: it counts shared pages per process."
+    table.caption = f"Floor is {FLOOR}. The peak is an upper bound."
     for name in CONTENDERS:
         if memory := select(figures["memory"], contender=name):
             starts, *others = (select(figures["starts"], contender=one) for one in (name, REFERENCE, FLOOR))
@@ -158,4 +158,4 @@ def _spread(values: Iterable[float]) -> str:
 
 def _short(value: float) -> str:
     digits = 2 if value < 10 else 1 if value < 100 else 0  # noqa: PLR2004 - about three significant digits
-    return f"{value:,.{digits}f}"
+    return f"{value:.{digits}f}"
