@@ -47,7 +47,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]
     command = [sys.executable, "-m", "benchmarks", "--quick", "--contenders", "ours,empty_async"]
     command += ["--seconds", "60", "--soak-events", "300"]
     command += ["--json", str(folder / "bench.json"), "--plot", str(folder / "bench.svg")]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     plot = ET.fromstring((folder / "bench.svg").read_text())  # noqa: S314 - written by this test
     return finished.stdout, json.loads((folder / "bench.json").read_text()), plot
 
