@@ -1,33 +1,33 @@
-"""Events as DT Cloud sends them, each with an id of its own, all types in turn."""
+"""Events as DT Cloud sends them: every type in turn, each event with its own id."""
 
 import itertools
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
-from tests.events import DATA, encode, envelope
-from tests.signing import sign
+from simulator.sensors import EVENT_TYPES, default_device, encode, envelope, event
+from simulator.signature import sign
+
+SECRET = "benchmark" * 4  # of every contender
 
 
 def make_envelopes() -> Iterator[dict[str, Any]]:
-    """Yield bodies, as Python values, without end."""
-    return (envelope(event_type) for event_type in itertools.cycle(DATA))
+    """Yield request bodies, not yet encoded, without end."""
+    rng = Random()  # noqa: S311 - sensor values are no secret
+    for event_type in itertools.cycle(EVENT_TYPES):
+        yield envelope(event(event_type, rng=rng, now=datetime.now(UTC)), default_device(event_type))
 
 
 def make_requests(count: int) -> list[bytes]:
-    """Return whole HTTP requests, each with its own event and signature.
-
-    Args:
-        count: how many.
-
-    Returns:
-        The bytes to send over a connection that is kept alive.
-    """
-    return [_request(encode(value)) for value in itertools.islice(make_envelopes(), count)]
+    """Return complete HTTP/1.1 requests, each with its own event and a fresh signature."""
+    return [_request(encode(body)) for body in itertools.islice(make_envelopes(), count)]
 
 
 def _request(body: bytes) -> bytes:
     head = (
         "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"X-Dt-Signature: {sign(body)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-Dt-Signature: {sign(body, SECRET, now=time.time())}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

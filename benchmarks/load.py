@@ -1,66 +1,41 @@
-"""The load generator, a process of its own: raw HTTP/1.1 made beforehand, over connections that are kept alive."""
+"""The load generator, a process of its own: sends prepared HTTP/1.1 requests over keep-alive connections."""
 
 import asyncio
 import gc
 import itertools
-import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from benchmarks.events import make_requests
-from benchmarks.sample import Load, Sample, parse_load, summary
+from benchmarks.sample import Load, Sample, main, summarize
 from benchmarks.usage import cpu_seconds
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-class Run:
-    """Requests that several connections share.
-
-    Attributes:
-        took: time of each answered request, in seconds.
-        done: set when all connections have no more to send; its exception is the first failure.
-    """
-
-    def __init__(self, requests: Iterator[bytes], connections: int, until: float) -> None:
-        """Take the requests, how many connections send them, and when to stop by the clock of `perf_counter`."""
-        self.took: list[float] = []
-        self.done = asyncio.get_running_loop().create_future()
-        self._requests, self._busy, self._until = requests, connections, until
-
-    def next(self) -> bytes | None:
-        """Return the next request; None, at the end, also counts a connection as ready."""
-        request = next(self._requests, None) if time.perf_counter() < self._until else None
-        if request is None:
-            self._busy -= 1
-            if not self._busy and not self.done.done():
-                self.done.set_result(None)
-        return request
-
-    def fail(self, why: str) -> None:
-        """End the run with an error."""
-        if not self.done.done():
-            self.done.set_exception(RuntimeError(why))
-
-
 class _Connection(asyncio.Protocol):
+    """Sends a request as soon as the previous one is answered."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self.transport = transport
+        self._transport = transport
 
-    def start(self, run: Run) -> None:
-        self._run = run
+    def run(self, requests: Iterator[bytes], until: float, latencies: list[float]) -> asyncio.Future[None]:
+        """Send requests, which other connections share, until none is left or `time.perf_counter` is at `until`."""
+        self._requests, self._until, self._latencies = requests, until, latencies
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send()
+        return self._done
 
     def _send(self) -> None:
-        self._received = b""
-        request = self._run.next()
-        if request is not None:
-            self._sent = time.perf_counter()
-            self.transport.write(request)
+        request = next(self._requests, None) if time.perf_counter() < self._until else None
+        if request is None:
+            self._done.set_result(None)
+            return
+        self._received, self._sent = b"", time.perf_counter()
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -69,47 +44,39 @@ class _Connection(asyncio.Protocol):
         if not end or (length and len(body) < int(length[1])):
             return
         if not head.startswith(b"HTTP/1.1 200 "):
-            self._run.fail(f"answered {head[:60]!r} {body[:200]!r}")
-        self._run.took.append(time.perf_counter() - self._sent)
+            self._done.set_exception(RuntimeError(f"the answer was {head[:60]!r} {body[:200]!r}"))
+            return
+        self._latencies.append(time.perf_counter() - self._sent)
         self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._run.fail(f"the connection was closed before an answer: {error}")
+        if not self._done.done():
+            self._done.set_exception(RuntimeError(f"the connection was closed before the answer: {error}"))
 
 
 async def measure(load: Load, requests: list[bytes]) -> Sample:
-    """Send requests as fast as they are answered; the first ones, one a connection, are a warm-up.
-
-    Args:
-        load: what to send, and whom to measure.
-        requests: the warm-up's and the others.
-
-    Returns:
-        The measurement.
+    """Send requests as fast as they are answered; the first of each connection is a warm-up.
 
     Raises:
-        RuntimeError: an answer was not 200.
+        RuntimeError: an answer was not 200, or a connection was closed.
     """
     host, _, port = load.host.rpartition(":")
     loop, pending = asyncio.get_running_loop(), iter(requests)
-    made = [await loop.create_connection(_Connection, host, int(port)) for _ in range(load.concurrency)]
-    connections = [connection for _, connection in made]
-    await _run(connections, Run(itertools.islice(pending, load.concurrency), load.concurrency, float("inf")))
+    opened = [await loop.create_connection(_Connection, host, int(port)) for _ in range(load.concurrency)]
+    connections = [connection for _, connection in opened]
+    await _send_all(connections, itertools.islice(pending, load.concurrency), float("inf"))
     gc.freeze()
-    used, own, started = cpu_seconds(load.session), time.process_time(), time.perf_counter()
-    took = await _run(connections, Run(pending, load.concurrency, started + load.seconds))
+    used, own, started = cpu_seconds(load.pid), time.process_time(), time.perf_counter()
+    latencies = await _send_all(connections, pending, started + load.seconds)
     seconds, own = time.perf_counter() - started, time.process_time() - own
-    return summary(took, seconds, cpu_seconds(load.session) - used, own)
+    return summarize(latencies, seconds, cpu_seconds(load.pid) - used, own)
 
 
-async def _run(connections: list[_Connection], run: Run) -> list[float]:
-    for connection in connections:
-        connection.start(run)
-    await run.done
-    return run.took
+async def _send_all(connections: list[_Connection], requests: Iterator[bytes], until: float) -> list[float]:
+    latencies: list[float] = []
+    await asyncio.gather(*(connection.run(requests, until, latencies) for connection in connections))
+    return latencies
 
 
 if __name__ == "__main__":
-    _load = parse_load("python -m benchmarks.load")
-    _requests = make_requests(_load.events + _load.concurrency)
-    print(json.dumps(asdict(asyncio.run(measure(_load, _requests)))))
+    main(make_requests, measure)

@@ -1,8 +1,30 @@
-"""One measurement, and what the programs that take one share."""
+"""What a program that sends events takes and returns: a `Load` on standard input, a `Sample` on standard output."""
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to send, and where.
+
+    Attributes:
+        host: `HOST:PORT` of the contender, or of the store.
+        pid: the contender's first process; its CPU time and that of its descendants is measured.
+        events: how many to send after the warm-up.
+        concurrency: requests in flight; the warm-up sends as many.
+        seconds: when to stop even if events are left.
+    """
+
+    host: str
+    pid: int
+    events: int
+    concurrency: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,13 +32,13 @@ class Sample:
     """One measurement.
 
     Attributes:
-        events: acknowledged with 200 in the time that was measured.
-        rate: events a second.
-        p50: median of the time from request to answer, in ms.
-        p99: its 99th percentile, in ms.
-        cpu: CPU time of the contender's processes an event, user and system, in ms.
-        client_cpu: CPU time of the load generator an event, in ms.
-        client_share: part of one core that the load generator took, 0 to 1.
+        events: acknowledged with 200 after the warm-up.
+        rate: events per second.
+        p50: median latency, in ms.
+        p99: 99th percentile of the latency, in ms.
+        cpu: the contender's CPU time per event, user and system, in ms.
+        client_cpu: the load generator's CPU time per event, in ms.
+        client_share: the part of one core that the load generator used, 0 to 1.
     """
 
     events: int
@@ -28,54 +50,24 @@ class Sample:
     client_share: float
 
 
-def summary(took: Sequence[float], seconds: float, cpu: float, client_cpu: float) -> Sample:
-    """Sum a run up.
+def summarize(latencies: Sequence[float], seconds: float, cpu: float, client_cpu: float) -> Sample:
+    """Summarize a run of at least one request.
 
     Args:
-        took: each request's time, in seconds; not empty.
-        seconds: the run's duration.
-        cpu: CPU time of the contender's processes, in seconds.
+        latencies: one per request, in seconds.
+        seconds: duration of the run.
+        cpu: CPU time of the contender, in seconds.
         client_cpu: CPU time of the load generator, in seconds.
-
-    Returns:
-        The measurement.
     """
-    count, ordered = len(took), sorted(took)
+    count, ordered = len(latencies), sorted(latencies)
     p50, p99 = (1000 * ordered[int(count * part)] for part in (0.5, 0.99))
     each = 1000 / count
     return Sample(count, count / seconds, p50, p99, cpu * each, client_cpu * each, client_cpu / seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What to send.
-
-    Attributes:
-        host: `HOST:PORT` of the contender, or of the store.
-        session: id of the contender's session, whose processes are measured; 0 for none.
-        events: how many, beside the warm-up.
-        concurrency: how many at a time.
-        seconds: when to stop before all are sent.
-    """
-
-    host: str
-    session: int
-    events: int
-    concurrency: int
-    seconds: float
-
-
-def parse_load(prog: str) -> Load:
-    """Read a load from the process's command line."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Send events as fast as they are answered, and print the measurement as JSON.",
-        epilog=f"example:\n  {prog} --host 127.0.0.1:8080 --events 1000 --concurrency 16",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--host", required=True, metavar="HOST:PORT", help="where to send")
-    parser.add_argument("--session", type=int, default=0, metavar="PID", help="leader of the processes to measure")
-    parser.add_argument("--events", type=int, default=1000, metavar="N", help="how many; default: 1000")
-    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="how many at a time; default: 16")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="stop after S; default: 5")
-    return Load(**vars(parser.parse_args()))
+def main(
+    make: Callable[[int], list[bytes]], measure: Callable[[Load, list[bytes]], Coroutine[Any, Any, Sample]]
+) -> None:
+    """Read a `Load` as JSON, make its messages, measure, and print the `Sample` as JSON."""
+    load = Load(**json.load(sys.stdin))
+    print(json.dumps(asdict(asyncio.run(measure(load, make(load.events + load.concurrency))))))

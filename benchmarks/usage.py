@@ -1,49 +1,37 @@
-"""What processes use, as Linux tells it under /proc: all of a session, such as a gunicorn master and its workers."""
+"""CPU time and memory of a process and its descendants, such as a gunicorn master and its workers."""
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_SESSION, _USER, _SYSTEM = 3, 11, 12  # fields of /proc/PID/stat behind the command's name
-_MIB = 1024  # kB
+import psutil
+
+_MIB = 1024 * 1024  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Resident memory of a session, in MiB.
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time, user and system, that the processes have used so far."""
+    times = [process.cpu_times() for process in _tree(pid)]
+    return sum(time.user + time.system for time in times)
 
-    Attributes:
-        now: what the processes hold, a page that several share counted once.
-        peak: the sum of each process's own peak, in which shared pages count several times: an upper bound.
+
+def memory(pid: int) -> dict[str, float]:
+    """Return the resident memory of the processes, in MiB.
+
+    Returns:
+        `now`, in which a page that processes share counts once, and `peak`, the sum of the peaks of the processes, in
+        which it counts once per process: an upper bound.
     """
-
-    now: float
-    peak: float
-
-
-def cpu_seconds(session: int) -> float:
-    """Return the CPU time, user and system, that the session's processes have used so far."""
-    return sum(int(stat[_USER]) + int(stat[_SYSTEM]) for _, stat in _processes(session)) / _TICKS
+    tree = _tree(pid)
+    now = sum(process.memory_full_info().pss for process in tree)
+    return {"now": now / _MIB, "peak": sum(_peak(process.pid) for process in tree) / _MIB}
 
 
-def memory(session: int) -> Memory:
-    """Return the resident memory of the session's processes."""
-    folders = [folder for folder, _ in _processes(session)]
-    now = sum(_kilobytes(folder / "smaps_rollup", "Pss:") for folder in folders)
-    return Memory(now / _MIB, sum(_kilobytes(folder / "status", "VmHWM:") for folder in folders) / _MIB)
+def _tree(pid: int) -> list[psutil.Process]:
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
 
 
-def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text().rpartition(") ")[2].split()
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
-            continue
-        if int(stat[_SESSION]) == session and stat[0] != "Z":
-            yield folder, stat
-
-
-def _kilobytes(file: Path, name: str) -> int:
-    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(name))
+def _peak(pid: int) -> int:
+    """Return the peak resident memory in bytes, which psutil does not report on Linux."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0])

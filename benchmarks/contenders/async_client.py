@@ -1,4 +1,4 @@
-"""The same as an asynchronous function, with Firestore's own asynchronous client."""
+"""An asynchronous function with Firestore's `AsyncClient`."""
 
 import contextlib
 import json

@@ -1,10 +1,10 @@
-"""A server that looks for the end of a request and no further: what the load generator can reach."""
+"""A server that only looks for the end of each request: the most that the load generator can measure."""
 
 import asyncio
 import sys
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
-_END = b"}"  # of a body; a request comes in one piece or two
+_END = b"}"  # of every body; a request arrives in one or two pieces
 
 
 class _Bare(asyncio.Protocol):
@@ -18,7 +18,7 @@ class _Bare(asyncio.Protocol):
 
 
 async def serve(port: int) -> None:
-    """Answer at a TCP port of 127.0.0.1 until the process is ended."""
+    """Answer on a TCP port of 127.0.0.1 until the process ends."""
     server = await asyncio.get_running_loop().create_server(_Bare, "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 

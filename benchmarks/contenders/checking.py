@@ -1,4 +1,4 @@
-"""The check of a request, as DT's documentation shows it."""
+"""Verifies a request as DT's documentation shows it."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ SECRET = os.environ["DT_SIGNATURE_SECRET"]
 
 
 def is_authentic(body: bytes, token: str) -> bool:
-    """Tell whether the token is signed with the secret and holds the body's SHA-1 checksum."""
+    """Return whether the token is signed with the secret and contains the body's SHA-1 checksum."""
     try:
         claims = jwt.decode(token, SECRET, algorithms=["HS256"])
     except jwt.PyJWTError as error:

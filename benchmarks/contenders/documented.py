@@ -1,4 +1,4 @@
-"""What a user writes who follows DT's documentation of Data Connectors, and Firestore's."""
+"""The documented way: the example of DT's documentation of Data Connectors, with Firestore's client."""
 
 import json
 

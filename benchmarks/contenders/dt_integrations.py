@@ -1,4 +1,4 @@
-"""The same with DT's own receiver library, and a create in place of an overwrite."""
+"""A function with DT's own library, which creates documents and never overwrites them."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The floor of an asynchronous function as functions-framework serves it."""
+"""An empty asynchronous function: the cost of functions-framework itself."""
 
 import functions_framework.aio
 from starlette.requests import Request

@@ -1,4 +1,4 @@
-"""The floor of a function as functions-framework serves it."""
+"""An empty Flask function: the cost of functions-framework itself."""
 
 import flask
 
