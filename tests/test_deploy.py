@@ -21,7 +21,7 @@ from tests.buildpack import Runtime
 from tests.conftest import ROOT
 from tests.control_plane import ControlPlane, State
 from tests.events import encode, envelope
-from tests.test_connect import DtApi
+from tests.test_data_connector import DtApi
 
 PROJECT = "demo-deploy"
 MEMBER = f"serviceAccount:dataconnector-endpoint@{PROJECT}.iam.gserviceaccount.com"

@@ -1,4 +1,4 @@
-"""deploy/data_connector.py, which makes the Data Connector, against a stand-in for DT's REST API."""
+"""`python -m deploy.data_connector`, against a fake of DT's REST API."""
 
 import json
 import os
@@ -17,25 +17,25 @@ SECRET = "the first line of the signature secret"
 Json = dict[str, Any]
 
 
-class DtApi(JsonServer):
-    """The Data Connectors of one DT project.
+class DataConnectorApi(JsonServer):
+    """A fake of DT's REST API: the Data Connectors of one project.
 
     Attributes:
-        connectors: those that there are.
+        connectors: the Data Connectors.
         calls: method and body of each change.
-        status: of every answer.
-        url: where it listens.
+        status: status of every response; 200 answers normally.
+        url: the base URL.
     """
 
     def __init__(self) -> None:
-        """Start it, without a connector."""
+        """Start without a connector."""
         self.connectors: list[Json] = []
         self.calls: list[tuple[str, Json]] = []
         self.status = 200
         super().__init__()
 
     def respond(self, method: str, target: str, body: bytes) -> tuple[int, Json]:
-        """Answer one request, or refuse it as DT does."""
+        """Answer a request, or refuse it in DT's form."""
         return self.status, self._answer(method, target, body) if self.status == 200 else {"error": "No.", "code": 403}
 
     def _answer(self, method: str, path: str, body: bytes) -> Json:
@@ -53,15 +53,15 @@ class DtApi(JsonServer):
 
 
 @pytest.fixture
-def api() -> Iterator[DtApi]:
-    """Return the stand-in."""
-    api = DtApi()
+def api() -> Iterator[DataConnectorApi]:
+    """Return a fake API without a connector."""
+    api = DataConnectorApi()
     yield api
     api.stop()
 
 
-def connect(api: DtApi, *options: str, secret: str = SECRET, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with a service account's credentials."""
+def connect(api: DataConnectorApi, *options: str, secret: str = SECRET, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with the credentials of a service account."""
     names = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
     credentials = dict.fromkeys(names, "x") | {"DT_API_URL": api.url, "DT_TOKEN_URL": f"{api.url}/token"}
     return subprocess.run(
@@ -75,8 +75,8 @@ def connect(api: DtApi, *options: str, secret: str = SECRET, **environ: str) -> 
     )
 
 
-def test_a_connector_is_created(api: DtApi) -> None:
-    """In a project without one, a connector is made: endpoint, secret's first line, labels, event types."""
+def test_a_connector_is_created(api: DataConnectorApi) -> None:
+    """A new connector has the endpoint, the first line of the secret, the labels and the event types."""
     options = ["--labels", "name, room", "--event-types", "temperature,touch"]
 
     run = connect(api, *options, secret=f"{SECRET}\nthe old one, below it\n")
@@ -91,18 +91,18 @@ def test_a_connector_is_created(api: DtApi) -> None:
     assert SECRET not in run.stdout + run.stderr
 
 
-def test_a_second_run_changes_nothing(api: DtApi) -> None:
-    """A connector that is as it should be is left alone."""
+def test_a_second_run_changes_nothing(api: DataConnectorApi) -> None:
+    """A connector that is already as wanted is not changed."""
     connect(api, "--labels", "name")
 
     run = connect(api, "--labels", "name")
 
-    assert "as it should be" in run.stdout
+    assert "is unchanged" in run.stdout
     assert [method for method, _ in api.calls] == ["POST"]
 
 
-def test_a_connector_is_updated(api: DtApi) -> None:
-    """A new secret goes to the connector of that endpoint; its own headers stay, and DT's switching it off ends."""
+def test_a_connector_is_updated(api: DataConnectorApi) -> None:
+    """The connector of the endpoint gets a new secret and is enabled again; its own headers stay."""
     connect(api)
     api.connectors[0]["httpConfig"]["headers"] = {"X-Mine": "1"}
     api.connectors[0]["status"] = "SYSTEM_DISABLED"
@@ -116,8 +116,8 @@ def test_a_connector_is_updated(api: DtApi) -> None:
     assert body["status"] == "ACTIVE"
 
 
-def test_a_connector_that_a_person_switched_off_stays_off(api: DtApi) -> None:
-    """USER_DISABLED is the user's choice."""
+def test_a_connector_that_a_user_disabled_stays_disabled(api: DataConnectorApi) -> None:
+    """The status USER_DISABLED is not changed."""
     connect(api)
     api.connectors[0]["status"] = "USER_DISABLED"
 
@@ -126,22 +126,22 @@ def test_a_connector_that_a_person_switched_off_stays_off(api: DtApi) -> None:
     assert "status" not in api.calls[-1][1]
 
 
-def test_a_refusal_is_said(api: DtApi) -> None:
-    """What DT's API refuses ends with status 1 and one line."""
+def test_an_error_of_the_api_is_reported(api: DataConnectorApi) -> None:
+    """A request that DT's API refuses causes one line and exit status 1."""
     api.status = 403
 
     run = connect(api)
 
     assert run.returncode == 1
-    assert "DT's API refuses (Forbidden)" in run.stderr
+    assert "DT's API refused the request (Forbidden)" in run.stderr
 
 
 @pytest.mark.parametrize(
     ("secret", "environ", "word"),
     [(SECRET, {"DT_SERVICE_ACCOUNT_SECRET": ""}, "DT_SERVICE_ACCOUNT_SECRET"), ("\n", {}, "no signature secret")],
 )
-def test_what_is_missing_is_named(api: DtApi, secret: str, environ: dict[str, str], word: str) -> None:
-    """Without a credential or a secret it ends with status 2 and says what to set."""
+def test_a_missing_credential_or_secret_is_named(api: DataConnectorApi, secret: str, environ: dict[str, str], word: str) -> None:
+    """A missing credential or secret causes exit status 2 and a line that names it."""
     run = connect(api, secret=secret, **environ)
 
     assert run.returncode == 2
