@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -27,14 +27,16 @@ from receiver.store import Store
 
 _EXAMPLES = (
     "python -m backfill --dt-project c0md3pm0p7bet3vico8g --since 12h --dry-run",
-    "python -m backfill --dt-project c0md3pm0p7bet3vico8g --since 2026-05-16 --until 2026-05-18T06:00:00Z",
-    "python -m backfill --dt-project c0md3pm0p7bet3vico8g --since 31d --event-type temperature --labels name,room",
+    "python -m backfill --dt-project c0md3pm0p7bet3vico8g \\",
+    "    --since 2026-05-16 --until 2026-05-18T06:00:00Z",
+    "python -m backfill --dt-project c0md3pm0p7bet3vico8g --since 31d \\",
+    "    --event-type temperature --labels name,room",
 )
-_VARIABLES = {  # the function's settings, and the options that take precedence over them
-    "GOOGLE_CLOUD_PROJECT": "google_project",
-    "FIRESTORE_DATABASE": "database",
-    "EVENTS_COLLECTION": "collection",
-    "RETENTION_DAYS": "retention_days",
+_SETTINGS = {  # the function's, and their options
+    "GOOGLE_CLOUD_PROJECT": "--google-project",
+    "FIRESTORE_DATABASE": "--database",
+    "EVENTS_COLLECTION": "--collection",
+    "RETENTION_DAYS": "--retention-days",
 }
 
 
@@ -49,6 +51,14 @@ def _dt_id(text: str) -> str:
     return text
 
 
+_Decorator = Callable[[Callable[..., int]], Callable[..., int]]
+
+
+def _setting(variable: str, metavar: str, default: str) -> _Decorator:
+    text = f"[default: {default}]"
+    return click.option(_SETTINGS[variable], variable, metavar=metavar, help=text, envvar=variable, show_envvar=True)
+
+
 @click.command(epilog=command_line.examples(*_EXAMPLES))
 @click.option("--dt-project", metavar="ID", required=True, type=_dt_id, help="DT's project id.")
 @click.option("--since", metavar="TIME", required=True, help="3d, 12h, a date (midnight UTC), or an RFC 3339 time.")
@@ -58,10 +68,10 @@ def _dt_id(text: str) -> str:
 @click.option(
     "--labels", metavar="A,B", type=command_line.items, help="The labels chosen on the Data Connector.  [default: all]"
 )
-@click.option("--google-project", metavar="ID", help="[default: $GOOGLE_CLOUD_PROJECT, else of the credentials]")
-@click.option("--database", metavar="ID", help="[default: $FIRESTORE_DATABASE, else (default)]")
-@click.option("--collection", metavar="ID", help="[default: $EVENTS_COLLECTION, else events]")
-@click.option("--retention-days", metavar="N", help="[default: $RETENTION_DAYS, else documents are kept for ever]")
+@_setting("GOOGLE_CLOUD_PROJECT", "ID", "that of the credentials")
+@_setting("FIRESTORE_DATABASE", "ID", "(default)")
+@_setting("EVENTS_COLLECTION", "ID", "events")
+@_setting("RETENTION_DAYS", "N", "documents are kept for ever")
 @click.option(
     "--rate",
     metavar="N",
@@ -87,7 +97,7 @@ def command(**given: Any) -> int:
     try:
         window = _time_window(options.since, options.until)
         history = History(options.dt_project, os.environ)
-        settings = _settings(given, os.environ)
+        settings = _settings(given)
         asyncio.run(_backfill(options, history, window, settings, results))
     except (MissingCredentials, RequestRefused) as error:
         raise click.UsageError(str(error)) from None
@@ -112,20 +122,15 @@ def _time_window(since: str, until: str | None) -> TimeWindow:
     return replace(window, since=now - HISTORY)
 
 
-def _settings(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """Read the function's settings from the options and the environment; no secret is needed, nothing is verified."""
-    names = ("FIRESTORE_EMULATOR_HOST", *_VARIABLES)
-    chosen = {name: environ[name] for name in names if name in environ} | {"DT_SIGNATURE_SECRET": "not used"}
-    chosen |= {name: given[option] for name, option in _VARIABLES.items() if given[option] is not None}
+def _settings(given: Mapping[str, Any]) -> Settings:
+    """Read the function's settings; no secret is needed, since nothing is verified."""
+    chosen = {name: given[name] or "" for name in _SETTINGS} | {"DT_SIGNATURE_SECRET": "not used"}
     try:
-        settings = read_settings(chosen)
+        settings = read_settings(chosen | {"FIRESTORE_EMULATOR_HOST": os.environ.get("FIRESTORE_EMULATOR_HOST", "")})
     except SettingsError as error:
-        name, _, rest = str(error).partition(" ")
-        option = _VARIABLES.get(name, "").replace("_", "-")
-        raise click.UsageError(f"--{option} or {name} {rest}" if option else str(error)) from None
-    if settings.emulator_host:
-        return settings
-    return replace(settings, project=_google_project(settings.project))
+        option = _SETTINGS.get(str(error).split()[0])
+        raise click.UsageError(f"{option} or {error}" if option else str(error)) from None
+    return settings if settings.emulator_host else replace(settings, project=_google_project(settings.project))
 
 
 def _google_project(project: str | None) -> str:

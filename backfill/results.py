@@ -1,7 +1,8 @@
 """The outcome of each event, counted by type and by day, and the report that ends a backfill."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,29 +27,26 @@ class Record:
         device_id: the device that published it.
         event_type: its type, in a length that fits a table.
         time: its timestamp in UTC; None if it has none.
+        day: the day in UTC.
     """
 
     body: bytes
     device_id: str
     event_type: str
     time: datetime | None
-
-    @property
-    def day(self) -> str:
-        """The day in UTC."""
-        return "no time" if self.time is None else f"{self.time:%Y-%m-%d}"
+    day: str
 
 
 def make_record(device: Device, event: Any) -> Record:
     """Return the record of an event, whatever its form."""
     fields = event if isinstance(event, dict) else {}
     event_type = fields.get("eventType")
-    try:
+    time, day = None, "no time"
+    with suppress(TypeError, KeyError, AttributeError, ValueError, OverflowError):
         time = datetime.fromisoformat(fields["timestamp"].upper()).astimezone(UTC)
-    except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
-        time = None
-    printable = isinstance(event_type, str) and event_type.isprintable()
-    return Record(device.body(event), device.id, event_type[:40] if printable else "no type", time)
+        day = f"{time:%Y-%m-%d}"
+    name = event_type[:40] if isinstance(event_type, str) and event_type.isprintable() else "no type"
+    return Record(device.body(event), device.id, name, time, day)
 
 
 @dataclass
@@ -100,23 +98,18 @@ class Results:
     def print_tables(self) -> None:
         """Print the events by type and by day, and after a dry run the devices and days that lack documents."""
         outcomes = (ALREADY_STORED, MISSING if self.dry_run else ADDED, QUARANTINED, FAILED)
-        _print(self._table("event type", self.by_type, outcomes))
-        _print(self._table("day (UTC)", self.by_day, outcomes))
-        days = [(day, device, counts) for device, days in self.by_device.items() for day, counts in days.items()]
-        gaps = _new_table("day (UTC)", "device", numbers=("history", "documents", MISSING), title="Gaps")
-        for day, device, counts in sorted(days, key=lambda row: row[:2]):
-            if missing := counts[MISSING]:
-                gaps.add_row(day, device, *map(str, (counts.total(), counts.total() - missing, missing)))
-        if gaps.rows:
-            _print(gaps)
-
-    def _table(self, heading: str, rows: Mapping[str, Counter[str]], outcomes: tuple[str, ...]) -> Table:
-        table = _new_table(heading, numbers=("seen", *outcomes))
-        for name, counts in [*sorted(rows.items()), ("total", self.total)]:
-            if name == "total":
-                table.add_section()
-            table.add_row(name, str(counts.total()), *(str(counts[outcome]) for outcome in outcomes))
-        return table
+        for heading, counters in (("event type", self.by_type), ("day (UTC)", self.by_day)):
+            named = [*sorted(counters.items()), ("total", self.total)]
+            rows = [(name, counts.total(), *(counts[each] for each in outcomes)) for name, counts in named]
+            _print_table(Table(heading), ("seen", *outcomes), rows, has_total=True)
+        gaps = sorted(
+            (day, device, counts.total(), counts.total() - counts[MISSING], counts[MISSING])
+            for device, days in self.by_device.items()
+            for day, counts in days.items()
+            if counts[MISSING]
+        )
+        if gaps:
+            _print_table(Table("day (UTC)", "device", title="Gaps"), ("history", "documents", MISSING), gaps)
 
     def errors(self) -> Iterator[str]:
         """Return a line for each error: the first devices that could not be read, and the reasons of failures."""
@@ -141,15 +134,14 @@ class Results:
         return f"{start}: {read}{failed}. Run the same command again: it continues, and writes nothing twice."
 
 
-def _new_table(*headings: str, numbers: tuple[str, ...], title: str | None = None) -> Table:
-    table = Table(*headings, title=title)
+def _print_table(
+    table: Table, numbers: Sequence[str], rows: Sequence[Sequence[object]], *, has_total: bool = False
+) -> None:
+    """Fill a table and print it in its full width, unless a terminal limits it."""
     for heading in numbers:
         table.add_column(heading, justify="right")
-    return table
-
-
-def _print(table: Table) -> None:
-    """Print a table in its full width, unless a terminal limits it."""
+    for row in rows:
+        table.add_row(*map(str, row), end_section=has_total and row is rows[-2:][0])
     console = Console()
     width = None if console.is_terminal else max(console.width, console.measure(table).maximum)
     console.print(table, width=width)

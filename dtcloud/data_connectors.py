@@ -1,7 +1,7 @@
 """Finds, creates and updates Data Connectors through DT's REST API."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from disruptive import DataConnector
 from disruptive.errors import DTApiError
@@ -44,7 +44,7 @@ def ensure(project: str, wanted: Wanted) -> tuple[str, Literal["created", "updat
         DataConnectorError: DT's API refuses a request.
     """
     config = DataConnector.HttpPushConfig(wanted.url, wanted.secret)
-    filters = {"event_types": wanted.event_types, "labels": wanted.labels}
+    filters: dict[str, Any] = {"event_types": wanted.event_types, "labels": wanted.labels}
     try:
         present = _find(project, wanted)
         if present is None:
@@ -62,9 +62,9 @@ def ensure(project: str, wanted: Wanted) -> tuple[str, Literal["created", "updat
 
 
 def _find(project: str, wanted: Wanted) -> DataConnector | None:
-    pushing = [each for each in DataConnector.list_data_connectors(project) if each.config is not None]
-    by_url = [each for each in pushing if each.config and each.config.url == wanted.url]
-    by_name = [each for each in pushing if each.display_name == wanted.name]
+    connectors = [(each, each.config) for each in DataConnector.list_data_connectors(project)]
+    by_url = [each for each, config in connectors if config and config.url == wanted.url]
+    by_name = [each for each, config in connectors if config and each.display_name == wanted.name]
     return next(iter(by_url + by_name), None)
 
 

@@ -60,7 +60,9 @@ def api() -> Iterator[DataConnectorApi]:
     api.stop()
 
 
-def connect(api: DataConnectorApi, *options: str, secret: str = SECRET, **environ: str) -> subprocess.CompletedProcess[str]:
+def connect(
+    api: DataConnectorApi, *options: str, secret: str = SECRET, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command with the credentials of a service account."""
     names = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
     credentials = dict.fromkeys(names, "x") | {"DT_API_URL": api.url, "DT_TOKEN_URL": f"{api.url}/token"}
@@ -140,7 +142,9 @@ def test_an_error_of_the_api_is_reported(api: DataConnectorApi) -> None:
     ("secret", "environ", "word"),
     [(SECRET, {"DT_SERVICE_ACCOUNT_SECRET": ""}, "DT_SERVICE_ACCOUNT_SECRET"), ("\n", {}, "no signature secret")],
 )
-def test_a_missing_credential_or_secret_is_named(api: DataConnectorApi, secret: str, environ: dict[str, str], word: str) -> None:
+def test_a_missing_credential_or_secret_is_named(
+    api: DataConnectorApi, secret: str, environ: dict[str, str], word: str
+) -> None:
     """A missing credential or secret causes exit status 2 and a line that names it."""
     run = connect(api, secret=secret, **environ)
 
