@@ -1,15 +1,17 @@
 """`python -m deploy.data_connector`, against a fake of DT's REST API."""
 
+import io
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import disruptive
 import pytest
 
-from tests.conftest import ROOT
+import command_line
+from deploy.data_connector import command
 from tests.json_server import JsonServer
 
 URL = "https://dataconnector-endpoint-abc.a.run.app"
@@ -60,28 +62,33 @@ def api() -> Iterator[DataConnectorApi]:
     api.stop()
 
 
-def connect(
-    api: DataConnectorApi, *options: str, secret: str = SECRET, **environ: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the command with the credentials of a service account."""
+Connect = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def connect(api: DataConnectorApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Connect:
+    """Return a function that runs the command in this process, with the credentials of a service account."""
     names = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
     credentials = dict.fromkeys(names, "x") | {"DT_API_URL": api.url, "DT_TOKEN_URL": f"{api.url}/token"}
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.data_connector", "--project", "p", "--url", URL, *options],
-        cwd=ROOT,
-        env=os.environ | credentials | environ,
-        input=secret,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    for setting in ("base_url", "default_auth"):
+        monkeypatch.setattr(disruptive, setting, getattr(disruptive, setting))
+
+    def run(*options: str, secret: str = SECRET, **environ: str) -> subprocess.CompletedProcess[str]:
+        for name, value in (credentials | environ).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(secret))
+        capsys.readouterr()
+        status = command_line.run(command, ["--project", "p", "--url", URL, *options], name="data_connector")
+        return subprocess.CompletedProcess([], status, *capsys.readouterr())
+
+    return run
 
 
-def test_a_connector_is_created(api: DataConnectorApi) -> None:
+def test_a_connector_is_created(api: DataConnectorApi, connect: Connect) -> None:
     """A new connector has the endpoint, the first line of the secret, the labels and the event types."""
     options = ["--labels", "name, room", "--event-types", "temperature,touch"]
 
-    run = connect(api, *options, secret=f"{SECRET}\nthe old one, below it\n")
+    run = connect(*options, secret=f"{SECRET}\nthe old one, below it\n")
 
     assert run.returncode == 0, run.stderr
     assert "is created" in run.stdout
@@ -93,23 +100,23 @@ def test_a_connector_is_created(api: DataConnectorApi) -> None:
     assert SECRET not in run.stdout + run.stderr
 
 
-def test_a_second_run_changes_nothing(api: DataConnectorApi) -> None:
+def test_a_second_run_changes_nothing(api: DataConnectorApi, connect: Connect) -> None:
     """A connector that is already as wanted is not changed."""
-    connect(api, "--labels", "name")
+    connect("--labels", "name")
 
-    run = connect(api, "--labels", "name")
+    run = connect("--labels", "name")
 
     assert "is unchanged" in run.stdout
     assert [method for method, _ in api.calls] == ["POST"]
 
 
-def test_a_connector_is_updated(api: DataConnectorApi) -> None:
+def test_a_connector_is_updated(api: DataConnectorApi, connect: Connect) -> None:
     """The connector of the endpoint gets a new secret and is enabled again; its own headers stay."""
-    connect(api)
+    connect()
     api.connectors[0]["httpConfig"]["headers"] = {"X-Mine": "1"}
     api.connectors[0]["status"] = "SYSTEM_DISABLED"
 
-    run = connect(api, secret="a newer secret")
+    run = connect(secret="a newer secret")
 
     assert "is updated" in run.stdout
     method, body = api.calls[-1]
@@ -118,23 +125,24 @@ def test_a_connector_is_updated(api: DataConnectorApi) -> None:
     assert body["status"] == "ACTIVE"
 
 
-def test_a_connector_that_a_user_disabled_stays_disabled(api: DataConnectorApi) -> None:
+def test_a_connector_that_a_user_disabled_stays_disabled(api: DataConnectorApi, connect: Connect) -> None:
     """The status USER_DISABLED is not changed."""
-    connect(api)
+    connect()
     api.connectors[0]["status"] = "USER_DISABLED"
 
-    connect(api, secret="a newer secret")
+    connect(secret="a newer secret")
 
     assert "status" not in api.calls[-1][1]
 
 
-def test_an_error_of_the_api_is_reported(api: DataConnectorApi) -> None:
+def test_an_error_of_the_api_is_reported(api: DataConnectorApi, connect: Connect) -> None:
     """A request that DT's API refuses causes one line and exit status 1."""
     api.status = 403
 
-    run = connect(api)
+    run = connect()
 
     assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
     assert "DT's API refused the request (Forbidden)" in run.stderr
 
 
@@ -143,10 +151,10 @@ def test_an_error_of_the_api_is_reported(api: DataConnectorApi) -> None:
     [(SECRET, {"DT_SERVICE_ACCOUNT_SECRET": ""}, "DT_SERVICE_ACCOUNT_SECRET"), ("\n", {}, "no signature secret")],
 )
 def test_a_missing_credential_or_secret_is_named(
-    api: DataConnectorApi, secret: str, environ: dict[str, str], word: str
+    api: DataConnectorApi, connect: Connect, secret: str, environ: dict[str, str], word: str
 ) -> None:
     """A missing credential or secret causes exit status 2 and a line that names it."""
-    run = connect(api, secret=secret, **environ)
+    run = connect(secret=secret, **environ)
 
     assert run.returncode == 2
     assert word in run.stderr
