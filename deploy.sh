@@ -88,12 +88,12 @@ USAGE
 }
 
 main() {
-    trap leave EXIT
+    trap explain_failure EXIT
     SCRATCH=$(mktemp -d)
     read_options "$@"
     check_options
     check_machine
-    settle_project
+    choose_project
     show_plan
     check_cloud
     ensure_database
@@ -172,7 +172,7 @@ step() {
     say "" "[$STEP/8] $TITLE"
 }
 
-leave() {
+explain_failure() {
     local status=$?
     rm -rf "${SCRATCH:-}"
     if [ $status -ne 0 ] && [ $status -ne 2 ] && [ -n "$STEP" ]; then
@@ -239,7 +239,7 @@ check_machine() {
         fail "FIRESTORE_EMULATOR_HOST is set, but this deploys to the real Firestore: unset it."
     local tool
     for tool in gcloud openssl; do
-        command -v $tool >/dev/null || fail "$tool is not installed. To install gcloud: https://cloud.google.com/sdk/docs/install"
+        command -v $tool >/dev/null || fail "$tool is not installed. For gcloud see https://cloud.google.com/sdk/docs/install"
     done
     PYTHON=$(command -v python3 || gcloud info --format='value(basic.python_location)')
     export CLOUDSDK_CORE_DISABLE_PROMPTS=1
@@ -253,7 +253,7 @@ read_secret() {
     YES=true # standard input is used up, so that nobody can answer a question
 }
 
-settle_project() {
+choose_project() {
     local configured=','
     [ -n "$PROJECT" ] && [ -n "$REGION" ] || configured=$(gcloud config list --format='csv[no-heading](core.project,functions.region,run.region,compute.region)')
     PROJECT=${PROJECT:-${configured%%,*}}
@@ -282,13 +282,13 @@ show_plan() {
 check_cloud() {
     local billing
     gcloud projects describe "$PROJECT" --format=none ||
-        fail "The project $PROJECT cannot be read. Check that gcloud is logged in (gcloud auth login), that the project id \
-is correct, and that this account has access to the project."
+        fail "The project $PROJECT cannot be read. Check that gcloud is logged in (gcloud auth login), that the project \
+id is correct, and that this account has access to the project."
     if billing=$(gcloud billing projects describe "$PROJECT" --format='value(billingEnabled)' 2>"$SCRATCH/stderr"); then
         [ "$billing" = True ] ||
-            fail "Billing is disabled. To enable it: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
+            fail "Billing is disabled. Enable it: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
     else
-        say "The billing state could not be read; if billing is disabled, the next step will fail:" "$(cat "$SCRATCH/stderr")"
+        say "Cannot read whether billing is enabled; if it is disabled, the next step fails:" "$(cat "$SCRATCH/stderr")"
     fi
 }
 
@@ -312,7 +312,8 @@ ensure_database() {
 # The function only creates documents, for which this one permission is enough. roles/datastore.user would also allow
 # it to read, change and delete every document of every database.
 ensure_account() {
-    step 3 "the service account" "This step needs roles/iam.serviceAccountAdmin, roles/iam.roleAdmin and roles/resourcemanager.projectIamAdmin."
+    step 3 "the service account" "This step needs roles/iam.serviceAccountAdmin, roles/iam.roleAdmin and \
+roles/resourcemanager.projectIamAdmin."
     local accounts role member condition bindings
     accounts=$(look iam service-accounts list --format='value(email)')
     has "$accounts" "$EMAIL" ||
@@ -346,7 +347,7 @@ ensure_secret() {
         retry "$(cloud secrets add-iam-policy-binding "$SECRET" "--member=$member" \
             --role=roles/secretmanager.secretAccessor --format=none)"
     VERSION=$(newest_version)
-    settle_secret
+    update_secret
 }
 
 newest_version() {
@@ -354,7 +355,7 @@ newest_version() {
         --format='value(name.basename())'
 }
 
-settle_secret() {
+update_secret() {
     local old=''
     if [ -n "$VERSION" ] && [ -n "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET" ]; then
         old=$(look secrets versions access "$VERSION" "--secret=$SECRET" | sed '/^[[:space:]]*$/d')
@@ -365,19 +366,19 @@ settle_secret() {
     elif [ -z "$VERSION" ]; then
         add_version 'openssl rand -hex 32'
     elif [ -n "$ROTATE_SECRET" ]; then
-        holds "$old" 1 "A rotation is in progress: end it with --retire-secret first"
+        require_secrets "$old" 1 "A rotation is in progress: end it with --retire-secret first"
         # shellcheck disable=SC2016  # as above
         add_version '{ openssl rand -hex 32; printf "%s\n" "$OLD"; }' "OLD=\$($(access_secret)) && "
     elif [ -n "$RETIRE_SECRET" ]; then
-        holds "$old" 2 "No rotation is in progress"
+        require_secrets "$old" 2 "No rotation is in progress"
         # shellcheck disable=SC2016  # as above
         add_version 'printf "%s\n" "$OLD" | head -n 1' "OLD=\$($(access_secret)) && "
     fi
 }
 
-holds() {
+require_secrets() {
     [ "$(grep -c . <<<"$1" || true)" -eq "$2" ] ||
-        fail "$3. (Version $VERSION of the secret $SECRET is in use; for several connectors, --secret-stdin sets all secrets.)"
+        fail "$3. (Version $VERSION of $SECRET is in use; for several connectors, --secret-stdin sets all secrets.)"
 }
 
 access_secret() {
@@ -436,7 +437,7 @@ ensure_ttl() {
 
 background() {
     change "$1 --format=none"
-    [ -n "$BACKGROUND_SAID" ] || say "Firestore applies these changes in the background; it can store events at the same time."
+    [ -n "$BACKGROUND_SAID" ] || say "Firestore applies these changes in the background, and stores events meanwhile."
     BACKGROUND_SAID=true
 }
 BACKGROUND_SAID=''

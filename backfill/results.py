@@ -112,7 +112,7 @@ class Results:
             _print_table(Table("day (UTC)", "device", title="Gaps"), ("history", "documents", MISSING), gaps)
 
     def errors(self) -> Iterator[str]:
-        """Return a line for each error: the first devices that could not be read, and the reasons of failures."""
+        """Yield a line for each error: the first devices that could not be read, and the reasons of failures."""
         for device in [*self.unread][:_MOST_NAMED]:
             yield f"device {device}: {self.unread[device]}"
         if len(self.unread) > _MOST_NAMED:
