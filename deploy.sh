@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a Google Cloud project to a verified endpoint that stores a Data Connector's events in Firestore.
-# Each step looks first and makes only what is missing or differs. Runs on the bash 3.2 of macOS too.
+# Deploys the function to Google Cloud: from an empty project to a tested endpoint that stores events in Firestore.
+# Each step reads the current state and changes only what is missing or different. Runs on the bash 3.2 of macOS too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -36,8 +36,8 @@ usage() {
     cat <<'USAGE'
 usage: ./deploy.sh [OPTION …]
 
-Deploys the function to Google Cloud with all that it needs, and proves with signed deliveries that it works.
-Running it again changes only what differs. It needs gcloud (logged in), bash and openssl.
+Deploys the function to Google Cloud with everything that it needs, and tests it with signed deliveries.
+Another run changes only what is different. Needs gcloud (logged in), bash and openssl.
 
   --project ID             default: GOOGLE_CLOUD_PROJECT, else gcloud's configuration
   --region REGION          default: GOOGLE_CLOUD_REGION, else gcloud's configuration
@@ -50,14 +50,14 @@ Running it again changes only what differs. It needs gcloud (logged in), bash an
   --log-level LEVEL                                               (INFO)
 
   --secret NAME            in Secret Manager                      (dt-signature-secret)
-  --secret-stdin           take the signature secret from standard input; several, one a line
-  --rotate-secret          put a new secret above the old one: both verify
-  --retire-secret          drop the old secret
+  --secret-stdin           read the signature secret from standard input; several secrets, one per line
+  --rotate-secret          add a new secret before the old one; both are accepted
+  --retire-secret          remove the old secret
   --show-secret            print the secret at the end
 
   --account NAME           of the function's service account      (dataconnector-endpoint)
   --runtime RUNTIME                                               (python313)
-  --concurrency N          requests at a time in an instance      (80)
+  --concurrency N          concurrent requests per instance       (80)
   --cpu N                                                         (1)
   --memory SIZE                                                   (512Mi)
   --timeout DURATION                                              (30s)
@@ -66,16 +66,16 @@ Running it again changes only what differs. It needs gcloud (logged in), bash an
   --patience SECONDS       wait for a new endpoint to answer      (120)
   --force                  deploy the function even if nothing in it changed
 
-  --connect-dt-project ID  create or update the Data Connector in this DT project; the credentials of a DT service
-                           account are DT_SERVICE_ACCOUNT_KEY_ID, …_SECRET and …_EMAIL in the environment
+  --connect-dt-project ID  create or update the Data Connector in this DT project; DT_SERVICE_ACCOUNT_KEY_ID,
+                           …_SECRET and …_EMAIL hold the credentials of a DT service account
   --dt-labels A,B          labels to send with each event         (none)
   --dt-event-types A,B     event types to send                    (all)
 
-  --dry-run                print each command that would change something, and change nothing
-  --yes                    do not ask
-  --help                   this text
+  --dry-run                print each command that would change something; change nothing
+  --yes                    do not ask for confirmation
+  --help                   show this text
 
-Each option that takes a value can come from the environment instead: DEPLOY_MEMORY=1Gi for --memory 1Gi.
+Each option that takes a value can also be set in the environment: DEPLOY_MEMORY=1Gi for --memory 1Gi.
 
 examples:
   ./deploy.sh --project my-project --region europe-west1 --dry-run
@@ -88,12 +88,12 @@ USAGE
 }
 
 main() {
-    trap leave EXIT
+    trap explain_failure EXIT
     SCRATCH=$(mktemp -d)
     read_options "$@"
     check_options
     check_machine
-    settle_project
+    choose_project
     show_plan
     check_cloud
     ensure_database
@@ -119,7 +119,7 @@ read_options() {
             --min-instances | --max-instances | --patience | --connect-dt-project | --dt-labels | --dt-event-types)
             [ $# -gt 1 ] || refuse "$1 needs a value"
             printf -v "$(variable "$1")" %s "$2" && shift 2 ;;
-        *) refuse "$1 is no option" ;;
+        *) refuse "$1 is not an option" ;;
         esac
     done
 }
@@ -132,7 +132,7 @@ check_options() {
     local number='0|[1-9][0-9]{0,5}'
     must DATABASE '\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]' "a database id"
     must COLLECTION '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
-    must RETENTION_DAYS '|[2-9]|[1-9][0-9]{1,5}' "a whole number of days, two or more"
+    must RETENTION_DAYS '|[2-9]|[1-9][0-9]{1,5}' "a whole number of days, 2 or more"
     must LEEWAY "$number" "a whole number of seconds"
     must LOG_LEVEL 'DEBUG|INFO|WARNING|ERROR|CRITICAL' "DEBUG, INFO, WARNING, ERROR or CRITICAL"
     must NAME '[a-z]([a-z0-9-]{0,61}[a-z0-9])?' "lower-case letters, digits and -"
@@ -143,7 +143,7 @@ check_options() {
     must MAX_INSTANCES "$number" "a whole number"
     must PATIENCE "$number" "a whole number of seconds"
     case $SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET in
-    truetrue*) refuse "--secret-stdin, --rotate-secret and --retire-secret exclude one another" ;;
+    truetrue*) refuse "--secret-stdin, --rotate-secret and --retire-secret exclude each other" ;;
     esac
 }
 
@@ -172,18 +172,18 @@ step() {
     say "" "[$STEP/8] $TITLE"
 }
 
-leave() {
+explain_failure() {
     local status=$?
     rm -rf "${SCRATCH:-}"
     if [ $status -ne 0 ] && [ $status -ne 2 ] && [ -n "$STEP" ]; then
-        say "" "deploy.sh: step $STEP of 8 ($TITLE) failed, for the reason above." "$ADVICE" \
-            "Then run the same command again: it finds what is done and goes on from there."
+        say "" "deploy.sh: step $STEP of 8 ($TITLE) failed; see the error above." "$ADVICE" \
+            "Then run the same command again: it skips what is already done."
     fi
 }
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
-# Reads the state. A dry run takes what cannot be read for absent: on a new project most APIs are still off.
+# Reads the current state. To a dry run, what cannot be read does not exist: in a new project most APIs are disabled.
 look() {
     gcloud "$@" --project="$PROJECT" 2>"$SCRATCH/stderr" && return
     [ -n "$DRY_RUN" ] && return
@@ -191,7 +191,7 @@ look() {
     return 1
 }
 
-# Runs a line of shell, or with --dry-run prints it: what is shown is what runs.
+# Runs a shell command, or prints it with --dry-run, so that the printed command is the one that would run.
 change() {
     if [ -n "$DRY_RUN" ]; then
         printf '%s\n' "$1"
@@ -220,8 +220,8 @@ has() {
     grep -qxF -- "$2" <<<"$1"
 }
 
-# A service account that was just made is not known everywhere at once.
-patiently() {
+# A new service account takes a while to be known everywhere.
+retry() {
     local pause
     for pause in 1 2 4 8 16; do
         change "$1" && return
@@ -234,12 +234,12 @@ patiently() {
 # --- the eight steps -------------------------------------------------------------------------------------------------
 
 check_machine() {
-    step 1 "checks" "Mend that."
+    step 1 "checks" "Fix the problem above."
     [ -z "${FIRESTORE_EMULATOR_HOST:-}" ] ||
-        fail "FIRESTORE_EMULATOR_HOST is set, and this deploys to the real Firestore: unset it."
+        fail "FIRESTORE_EMULATOR_HOST is set, but this deploys to the real Firestore: unset it."
     local tool
     for tool in gcloud openssl; do
-        command -v $tool >/dev/null || fail "$tool is not installed: https://cloud.google.com/sdk/docs/install has gcloud."
+        command -v $tool >/dev/null || fail "$tool is not installed. For gcloud see https://cloud.google.com/sdk/docs/install"
     done
     PYTHON=$(command -v python3 || gcloud info --format='value(basic.python_location)')
     export CLOUDSDK_CORE_DISABLE_PROMPTS=1
@@ -247,19 +247,19 @@ check_machine() {
 }
 
 read_secret() {
-    [ ! -t 0 ] || say "The signature secret, then Ctrl-D:"
+    [ ! -t 0 ] || say "Enter the signature secret, then Ctrl-D:"
     GIVEN=$(sed -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' -e '/^$/d')
     [ -n "$GIVEN" ] || fail "Standard input holds no secret."
-    YES=true # standard input is at its end, nobody can answer there
+    YES=true # standard input is used up, so that nobody can answer a question
 }
 
-settle_project() {
+choose_project() {
     local configured=','
     [ -n "$PROJECT" ] && [ -n "$REGION" ] || configured=$(gcloud config list --format='csv[no-heading](core.project,functions.region,run.region,compute.region)')
     PROJECT=${PROJECT:-${configured%%,*}}
     [ -n "$REGION" ] || REGION=$(printf %s "${configured#*,}" | tr ',' '\n' | grep -m 1 . || true)
-    [ -n "$PROJECT" ] || refuse "no project: name one with --project"
-    [ -n "$REGION" ] || refuse "no region: name one with --region, for instance europe-west1"
+    [ -n "$PROJECT" ] || refuse "no project: set one with --project"
+    [ -n "$REGION" ] || refuse "no region: set one with --region, for example europe-west1"
     must PROJECT '[a-z][a-z0-9.:-]{4,61}[a-z0-9]' "a project id"
     must REGION '[a-z]+-[a-z]+[0-9]+' "a region such as europe-west1"
     LOCATION=${LOCATION:-$REGION}
@@ -269,10 +269,10 @@ settle_project() {
 show_plan() {
     say "Project     $PROJECT" "Region      $REGION" "Function    $NAME ($RUNTIME), public, as $EMAIL" \
         "Firestore   $DATABASE, collections $COLLECTION and ${COLLECTION}_quarantine" \
-        "Retention   ${RETENTION_DAYS:-for ever}${RETENTION_DAYS:+ days}" "Secret      $SECRET"
+        "Retention   ${RETENTION_DAYS:-unlimited}${RETENTION_DAYS:+ days}" "Secret      $SECRET"
     [ -z "$YES$DRY_RUN" ] || return 0
     local answer=''
-    read -r -p "Go ahead? [y/N] " answer || true
+    read -r -p "Continue? [y/N] " answer || true
     case $answer in
     y | Y | yes) ;;
     *) STEP='' && fail "Nothing was changed." ;;
@@ -282,18 +282,18 @@ show_plan() {
 check_cloud() {
     local billing
     gcloud projects describe "$PROJECT" --format=none ||
-        fail "The project $PROJECT cannot be reached: is gcloud logged in (gcloud auth login), is the project's id spelt \
-right, and may this account see it?"
+        fail "The project $PROJECT cannot be read. Check that gcloud is logged in (gcloud auth login), that the project \
+id is correct, and that this account has access to the project."
     if billing=$(gcloud billing projects describe "$PROJECT" --format='value(billingEnabled)' 2>"$SCRATCH/stderr"); then
         [ "$billing" = True ] ||
-            fail "Billing is off: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT turns it on."
+            fail "Billing is disabled. Enable it: https://console.cloud.google.com/billing/linkedaccount?project=$PROJECT"
     else
-        say "Whether billing is on could not be read; if it is off, the next step says so:" "$(cat "$SCRATCH/stderr")"
+        say "Cannot read whether billing is enabled; if it is disabled, the next step fails:" "$(cat "$SCRATCH/stderr")"
     fi
 }
 
 ensure_database() {
-    step 2 "APIs and the Firestore database" "It takes the roles of the project's owner or editor, and billing."
+    step 2 "APIs and the Firestore database" "This step needs the role Owner or Editor of the project, and billing."
     local enabled api type missing=()
     enabled=$(look services list --enabled --format='value(config.name)')
     for api in $APIS; do
@@ -302,17 +302,18 @@ ensure_database() {
     [ ${#missing[@]} -eq 0 ] || change "$(cloud services enable "${missing[@]}" --format=none)"
     type=$(look firestore databases list --format='csv[no-heading](name.basename(),type)')
     if has "$type" "$DATABASE,DATASTORE_MODE"; then
-        fail "The database $DATABASE is in Datastore mode: name another one with --database."
+        fail "The database $DATABASE is in Datastore mode: choose another one with --database."
     fi
     has "$type" "$DATABASE,FIRESTORE_NATIVE" ||
         change "$(cloud firestore databases create "--database=$DATABASE" "--location=$LOCATION" \
             --type=firestore-native --delete-protection --format=none)"
 }
 
-# All that the function does with Firestore is to create documents, and that takes this one permission;
-# roles/datastore.user could also read, change and delete every document of every database.
+# The function only creates documents, for which this one permission is enough. roles/datastore.user would also allow
+# it to read, change and delete every document of every database.
 ensure_account() {
-    step 3 "the service account" "It takes roles/iam.serviceAccountAdmin, iam.roleAdmin and resourcemanager.projectIamAdmin."
+    step 3 "the service account" "This step needs roles/iam.serviceAccountAdmin, roles/iam.roleAdmin and \
+roles/resourcemanager.projectIamAdmin."
     local accounts role member condition bindings
     accounts=$(look iam service-accounts list --format='value(email)')
     has "$accounts" "$EMAIL" ||
@@ -329,24 +330,24 @@ ensure_account() {
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
     has "$bindings" "$member $role $condition" ||
-        patiently "$(cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" \
+        retry "$(cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" \
             "--condition=^;^expression=$condition;title=only $DATABASE" --format=none)"
 }
 
-# The function names a version, not "latest": instances read a secret when they start, so with "latest" old and new
-# instances would disagree for a while; a version that changes makes a new revision, all at once.
+# The function uses a numbered version, not "latest": instances read a secret when they start, so with "latest" old and
+# new instances would use different secrets for a while. A new version number makes a new revision, which replaces all.
 ensure_secret() {
-    step 4 "the signature secret" "It takes roles/secretmanager.admin."
+    step 4 "the signature secret" "This step needs roles/secretmanager.admin."
     local secrets bindings member=serviceAccount:$EMAIL
     secrets=$(look secrets list --format='value(name.basename())')
     has "$secrets" "$SECRET" || change "$(cloud secrets create "$SECRET" --replication-policy=automatic)"
     bindings=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
     has "$bindings" "$member roles/secretmanager.secretAccessor" ||
-        patiently "$(cloud secrets add-iam-policy-binding "$SECRET" "--member=$member" \
+        retry "$(cloud secrets add-iam-policy-binding "$SECRET" "--member=$member" \
             --role=roles/secretmanager.secretAccessor --format=none)"
     VERSION=$(newest_version)
-    settle_secret
+    update_secret
 }
 
 newest_version() {
@@ -354,37 +355,37 @@ newest_version() {
         --format='value(name.basename())'
 }
 
-settle_secret() {
+update_secret() {
     local old=''
     if [ -n "$VERSION" ] && [ -n "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET" ]; then
         old=$(look secrets versions access "$VERSION" "--secret=$SECRET" | sed '/^[[:space:]]*$/d')
     fi
     if [ -n "$SECRET_STDIN" ]; then
-        # shellcheck disable=SC2016  # the line is shown, and run by eval: the secret itself must not stand in it
+        # shellcheck disable=SC2016  # the line may be printed, and eval runs it: it must not contain the secret
         [ "$old" = "$GIVEN" ] || add_version 'printf "%s\n" "$GIVEN"'
     elif [ -z "$VERSION" ]; then
         add_version 'openssl rand -hex 32'
     elif [ -n "$ROTATE_SECRET" ]; then
-        holds "$old" 1 "A rotation is under way: end it with --retire-secret first"
-        # shellcheck disable=SC2016  # likewise
+        require_secrets "$old" 1 "A rotation is in progress: end it with --retire-secret first"
+        # shellcheck disable=SC2016  # as above
         add_version '{ openssl rand -hex 32; printf "%s\n" "$OLD"; }' "OLD=\$($(access_secret)) && "
     elif [ -n "$RETIRE_SECRET" ]; then
-        holds "$old" 2 "No rotation is under way"
-        # shellcheck disable=SC2016  # likewise
+        require_secrets "$old" 2 "No rotation is in progress"
+        # shellcheck disable=SC2016  # as above
         add_version 'printf "%s\n" "$OLD" | head -n 1' "OLD=\$($(access_secret)) && "
     fi
 }
 
-holds() {
+require_secrets() {
     [ "$(grep -c . <<<"$1" || true)" -eq "$2" ] ||
-        fail "$3. (Of the secret $SECRET, version $VERSION is in force; several connectors: --secret-stdin sets them all.)"
+        fail "$3. (Version $VERSION of $SECRET is in use; for several connectors, --secret-stdin sets all secrets.)"
 }
 
 access_secret() {
     cloud secrets versions access "$VERSION" "--secret=$SECRET"
 }
 
-# A reader that fails must not leave a version behind that lacks what it should have read: hence first the variable.
+# Reads into a variable first, so that a failed read does not add an incomplete version.
 add_version() {
     change "${2:-}$1 | $(cloud secrets versions add "$SECRET" --data-file=- --format=none)"
     if [ -n "$DRY_RUN" ]; then
@@ -394,10 +395,10 @@ add_version() {
     fi
 }
 
-# Every field is indexed by default: what rises with time limits a collection to 500 writes/s, and what nobody queries
-# costs time and storage. timestamp keeps its index: "the newest of each device" reads it.
+# Firestore indexes every field by default. An index on values that increase with time limits a collection to 500
+# writes/s, and an index that no query uses costs time and storage. timestamp keeps its index for queries by time.
 ensure_indexes() {
-    step 5 "indexes" "It takes roles/datastore.indexAdmin."
+    step 5 "indexes" "This step needs roles/datastore.indexAdmin."
     local present fields group field
     present=$(look firestore indexes composite list "--database=$DATABASE" --format="value[separator=' '](name.segment(5),\
 fields[0].fieldPath,fields[0].order,fields[1].fieldPath,fields[1].order)")
@@ -436,15 +437,15 @@ ensure_ttl() {
 
 background() {
     change "$1 --format=none"
-    [ -n "$BACKGROUND_SAID" ] || say "Firestore works on these in the background; events can come meanwhile."
+    [ -n "$BACKGROUND_SAID" ] || say "Firestore applies these changes in the background, and stores events meanwhile."
     BACKGROUND_SAID=true
 }
 BACKGROUND_SAID=''
 
-# gcloud would upload, build and roll out again each time: a label remembers what was deployed.
+# gcloud would upload, build and roll out again each time. A label holds a digest of what was deployed.
 deploy_function() {
-    step 6 "the function" "The build's log says more: https://console.cloud.google.com/cloud-build/builds?project=$PROJECT
-If the build lacks a permission, the project's build account wants its role (PROJECT_NUMBER is the project's):
+    step 6 "the function" "See the build's log: https://console.cloud.google.com/cloud-build/builds?project=$PROJECT
+If the build lacks a permission, grant the project's build account its role (PROJECT_NUMBER is the project's number):
 gcloud projects add-iam-policy-binding $PROJECT --role=roles/cloudbuild.builds.builder --condition=None \\
   --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
     local environment command digest deployed
@@ -461,7 +462,7 @@ gcloud projects add-iam-policy-binding $PROJECT --role=roles/cloudbuild.builds.b
     deployed=$(look functions list --v2 "--regions=$REGION" \
         --format="value[separator=' '](name.basename(),state,labels.deployed,stateMessages.len())")
     if [ -z "$FORCE" ] && has "$deployed" "$NAME ACTIVE $digest 0" && is_public; then
-        say "Nothing in it changed."
+        say "The function has not changed."
     else
         change "$command --update-labels=deployed=$digest"
     fi
@@ -473,12 +474,12 @@ url_option() {
     if [ -n "$URL" ]; then
         quoted "--url=$URL"
     else
-        # shellcheck disable=SC2016  # a command to be pasted
+        # shellcheck disable=SC2016  # printed, to be pasted into a shell
         printf '"--url=$(%s)"' "$(cloud "${DESCRIBE[@]}")"
     fi
 }
 
-# A deployment that was interrupted may lack its last part.
+# An interrupted deployment may lack its last part, the public access.
 is_public() {
     local invokers
     invokers=$(look run services get-iam-policy "$NAME" "--region=$REGION" --flatten='bindings[].members' \
@@ -493,10 +494,10 @@ digest() {
 }
 
 smoke_test() {
-    step 7 "a signed delivery" "The function's log says more: gcloud functions logs read $NAME --region=$REGION"
+    step 7 "a signed delivery" "See the function's log: gcloud functions logs read $NAME --region=$REGION"
     local documents=${CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE:-https://firestore.googleapis.com/}v1
     documents+=/projects/$PROJECT/databases/$DATABASE/documents/$COLLECTION
-    # gcloud would write the token that it prints into its log file too
+    # By default gcloud also writes the token that it prints into its log file.
     change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token && $(access_secret); } | $(quoted "$PYTHON" deploy/smoke_test.py \
         "--documents=$documents" "--patience=$PATIENCE") $(url_option)"
 }
@@ -522,7 +523,7 @@ ensure_metric() {
 
 connect() {
     [ -n "$CONNECT_DT_PROJECT" ] || return 0
-    # A .venv that serves is left as it is, whatever else has changed since it was made.
+    # A .venv that has the package is used as it is, even if the requirements have changed since.
     # shellcheck source=local/venv.sh
     [ -n "$DRY_RUN" ] || .venv/bin/python -c 'import disruptive' 2>/dev/null || { source local/venv.sh && ensure_venv; }
     change "$(access_secret) | $(quoted .venv/bin/python -m deploy.data_connector "--project=$CONNECT_DT_PROJECT" \
@@ -534,11 +535,11 @@ report() {
     if [ -z "$CONNECT_DT_PROJECT" ]; then
         printf '%s\n' "In DT Studio: API Integrations > Data Connectors > Create New Data Connector" \
             "    Endpoint URL        $URL" "    Signature Secret    $(shown_secret)" \
-            "    Labels              those that the documents should carry" ""
+            "    Labels              the labels that the documents should have" ""
     elif [ -n "$SHOW_SECRET" ]; then
         printf 'Signature secret: %s\n' "$(shown_secret)"
     fi
-    echo "The log-based metric $NAME-outcomes counts deliveries by outcome; README.md, Deploy, has an alert on it."
+    echo "The log-based metric $NAME-outcomes counts deliveries by outcome; for an alert on it see README.md, Deploy."
 }
 
 shown_secret() {

@@ -1,1 +1,1 @@
-"""What `python -m backfill` is made of: history from DT's REST API, and the writer that makes the gaps whole."""
+"""`python -m backfill`: reads history from DT's REST API and creates the documents that are missing in Firestore."""

@@ -1,40 +1,36 @@
-"""How far the run is: bars on a terminal, else a line now and then."""
+"""Shows the progress of a backfill: bars on a terminal, elsewhere a line every ten seconds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from backfill.tally import Tally
+from backfill.results import Results
 
-PLAIN_SECONDS = 10.0
-
-_WHOLE = 1.0
+LINE_SECONDS, BAR_SECONDS = 10.0, 0.1
 
 
 class Progress:
-    """Shows a bar for the total and one for each device under way.
+    """Shows a bar for all devices and one for each device in progress.
 
-    Each is a part of the window of time, as DT's API does not say beforehand how many events there are.
+    A bar shows the share of the time window that was read: DT's API does not announce the number of events.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        """Take what is shown."""
-        self._tally = tally
+    def __init__(self, results: Results) -> None:
+        """Show the counts of `results` above the bars."""
+        self._results = results
         self._console = Console(stderr=True)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
         self._bars = Bars(*columns, console=self._console, transient=True)
-        self._total = self._bars.add_task("")
-        self._tasks: dict[str, TaskID] = {}
+        self._all = self._bars.add_task("")
 
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
-        """Show it for the time of a block."""
-        terminal = self._console.is_terminal
-        task = asyncio.create_task(self._draw() if terminal else self._print())
+        """Show the progress during a block."""
+        task = asyncio.create_task(self._draw() if self._console.is_terminal else self._print())
         try:
             yield
         finally:
@@ -43,35 +39,32 @@ class Progress:
                 await task
 
     @contextmanager
-    def device(self, device_id: str) -> Iterator[None]:
-        """Show a device for the time of a block."""
-        self._tasks[device_id] = self._bars.add_task(device_id, total=_WHOLE)
+    def device(self, device_id: str) -> Iterator[Callable[[float], None]]:
+        """Show a device's bar during a block; call the function with the share that was read, 0 to 1."""
+        task = self._bars.add_task(device_id, total=1.0)
         try:
-            yield
+            yield lambda share: self._bars.update(task, completed=share)
         finally:
-            self._bars.remove_task(self._tasks.pop(device_id))
-
-    def advance(self, device_id: str, part: float) -> None:
-        """Show that so much, 0 to 1, of the device's window is done."""
-        self._bars.update(self._tasks[device_id], completed=part)
+            self._bars.remove_task(task)
 
     async def _draw(self) -> None:
         with self._bars:
             while True:
-                under_way = sum(task.completed for task in self._bars.tasks if task.id in self._tasks.values())
-                done = self._tally.finished + len(self._tally.unread) + under_way
-                self._bars.update(
-                    self._total, description=self.line(), completed=done, total=max(self._tally.devices, done, _WHOLE)
-                )
-                await asyncio.sleep(0.1)
+                in_progress = sum(task.completed for task in self._bars.tasks if task.id != self._all)
+                done = self._results.finished + len(self._results.unread) + in_progress
+                total = max(self._results.devices, done, 1.0)
+                self._bars.update(self._all, description=self.line(), completed=done, total=total)
+                await asyncio.sleep(BAR_SECONDS)
 
     async def _print(self) -> None:
         while True:
-            await asyncio.sleep(PLAIN_SECONDS)
+            await asyncio.sleep(LINE_SECONDS)
             self._console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
-        """Return how far it is, in words."""
-        counts = [f"{outcome} {number}" for outcome, number in self._tally.total.items() if number]
-        devices = f"{self._tally.finished} of {self._tally.devices} devices"
-        return ", ".join([devices, f"{self._tally.total.total()} events", *counts])
+        """Return the progress as text."""
+        results = self._results
+        counts = [f"{outcome} {number}" for outcome, number in results.total.items() if number]
+        return ", ".join(
+            [f"{results.finished} of {results.devices} devices", f"{results.total.total()} events", *counts]
+        )

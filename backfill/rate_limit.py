@@ -1,4 +1,7 @@
-"""How fast Firestore may be asked to write: https://firebase.google.com/docs/firestore/best-practices#ramping_up_traffic."""
+"""The rate of writes that Firestore recommends.
+
+See https://firebase.google.com/docs/firestore/best-practices#ramping_up_traffic.
+"""
 
 import asyncio
 import time
@@ -9,31 +12,31 @@ FIRST_RATE = 500.0  # writes a second
 GROWTH, GROWTH_SECONDS = 1.5, 300.0
 
 
-class Pace:
-    """Hands out turns at a steady rate: 500 a second, half as many again every five minutes."""
+class RateLimit:
+    """Admits 500 writes a second at first, and half as many again every five minutes."""
 
-    def __init__(self, most: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin now.
+    def __init__(self, maximum: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start the ramp.
 
         Args:
-            most: turns a second that are never exceeded; None leaves it to the ramp.
+            maximum: writes a second that are never exceeded; None for no limit but the ramp.
             clock: returns seconds.
         """
-        self._most = inf if most is None else most
+        self._maximum = inf if maximum is None else maximum
         self._clock = clock
-        self._began = self._next = clock()
+        self._start = self._next = clock()
 
     @property
     def rate(self) -> float:
-        """Turns a second at present."""
-        steps = (self._clock() - self._began) // GROWTH_SECONDS
+        """Writes a second that are admitted at present."""
+        steps = (self._clock() - self._start) // GROWTH_SECONDS
         ramp: float = FIRST_RATE * GROWTH ** min(steps, 100)
-        return min(self._most, ramp)
+        return min(self._maximum, ramp)
 
-    async def turn(self) -> None:
-        """Wait for a turn; what was not used is not made up for."""
+    async def wait(self) -> None:
+        """Wait until a write is admitted; time without writes earns no burst."""
         now = self._clock()
-        mine = max(self._next, now)
-        self._next = mine + 1 / self.rate
-        if mine > now:
-            await asyncio.sleep(mine - now)
+        admitted = max(self._next, now)
+        self._next = admitted + 1 / self.rate
+        if admitted > now:
+            await asyncio.sleep(admitted - now)

@@ -1,16 +1,16 @@
-"""Where the events of a page go: into Firestore, or, in a dry run, no further than the question what is there."""
+"""Writers of a page of history: one creates documents in Firestore, the one of a dry run only looks for them."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import MapValue
 
-from backfill.rate_limit import Pace
-from backfill.tally import ADDED, FAILED, MISSING, QUARANTINED, THERE, Record, Tally
+from backfill.rate_limit import RateLimit
+from backfill.results import ADDED, ALREADY_STORED, FAILED, MISSING, QUARANTINED, Record, Results
 from receiver.errors import Unavailable, Unstorable
 from receiver.event import parse_event
 from receiver.settings import Settings
@@ -18,103 +18,106 @@ from receiver.store import Store, time_limit
 from receiver.values import fill_fields
 
 IN_FLIGHT = 100
+LOOKUP_SECONDS = 30.0
+PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)  # seconds, between attempts that each take up to several seconds
+
 _LOOKUP_DOCUMENTS = 300  # in one request
-LOOK_UP_SECONDS = 30.0
-PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)  # seconds, between attempts that each try for several seconds
 
 
-class Writer:
-    """Creates the documents that are not there, and looks at each single result."""
+class Writer(Protocol):
+    """Writes the events of a page."""
 
-    def __init__(self, store: Store, pace: Pace, tally: Tally) -> None:
-        """Take where to write, how fast, and where to count."""
+    async def write(self, records: Sequence[Record]) -> None:
+        """Write each record and count its outcome."""
+
+
+class DocumentWriter:
+    """Creates the documents that do not exist yet, up to `IN_FLIGHT` at a time."""
+
+    def __init__(self, store: Store, rate_limit: RateLimit, results: Results) -> None:
+        """Write to `store`, no faster than `rate_limit` admits."""
         self._store = store
-        self._pace = pace
-        self._tally = tally
+        self._rate_limit = rate_limit
+        self._results = results
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._failures_in_a_row = 0
 
-    async def take(self, records: Sequence[Record]) -> None:
-        """Settle each record of a page; once nothing succeeds any more, the tally is told to stop."""
-        async with asyncio.TaskGroup() as group:
+    async def write(self, records: Sequence[Record]) -> None:
+        """Write each record and count its outcome; many failures in a row stop the backfill."""
+        async with asyncio.TaskGroup() as tasks:
             for record in records:
-                group.create_task(self._settle(record))
+                tasks.create_task(self._write(record))
 
-    async def _settle(self, record: Record) -> None:
+    async def _write(self, record: Record) -> None:
         async with self._in_flight:
-            outcome = FAILED if self._tally.stopped else await self._outcome(record.body)
-        self._tally.count(record, outcome)
+            outcome = FAILED if self._results.stopped else await self._try_several_times(record.body)
+        self._results.count(record, outcome)
 
-    async def _outcome(self, body: bytes) -> str:
+    async def _try_several_times(self, body: bytes) -> str:
         for pause in (*PAUSES, None):
-            await self._pace.turn()
+            await self._rate_limit.wait()
             try:
-                outcome = await self._write(body)
+                outcome = await self._create(body)
             except Unavailable as error:
                 if pause is None:
-                    return self._failed(error.reason)
+                    return self._fail(error.reason)
                 await asyncio.sleep(pause)
             else:
                 self._failures_in_a_row = 0
                 return outcome
         raise AssertionError  # the last attempt returned
 
-    async def _write(self, body: bytes) -> str:
+    async def _create(self, body: bytes) -> str:
         async with time_limit():
             try:
-                return ADDED if await self._store.create(parse_event(body)) else THERE
+                return ADDED if await self._store.create(parse_event(body)) else ALREADY_STORED
             except Unstorable as error:
                 await self._store.quarantine(body, error.reason)
                 return QUARANTINED
 
-    def _failed(self, reason: str) -> str:
-        self._tally.reasons[reason] += 1
+    def _fail(self, reason: str) -> str:
+        self._results.reasons[reason] += 1
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= IN_FLIGHT:
-            self._tally.stopped = reason
+            self._results.stopped = reason
         return FAILED
 
 
-class Lookup:
-    """Asks which documents are there, and writes nothing."""
+class DryRunWriter:
+    """Looks up which documents exist, and writes nothing."""
 
-    def __init__(self, settings: Settings, tally: Tally) -> None:
-        """Take where to look, and where to count."""
+    def __init__(self, settings: Settings, results: Results) -> None:
+        """Read from the collection that `settings` names."""
         self._client = firestore.AsyncClient(project=settings.project, database=settings.database)
         self._collection = self._client.collection(settings.collection)
-        self._tally = tally
+        self._results = results
 
-    async def take(self, records: Sequence[Record]) -> None:
-        """Count each record of a page as there or missing."""
+    async def write(self, records: Sequence[Record]) -> None:
+        """Count each record as already stored, missing or quarantined; a failed lookup stops the backfill."""
         storable = [(record, event_id) for record in records if (event_id := self._event_id(record))]
-        event_ids = sorted({event_id for _, event_id in storable})
+        wanted = sorted({event_id for _, event_id in storable})
+        parts = [wanted[start : start + _LOOKUP_DOCUMENTS] for start in range(0, len(wanted), _LOOKUP_DOCUMENTS)]
         try:
-            found = await asyncio.gather(*(self._there(part) for part in _batches(event_ids)))
+            found = set().union(*await asyncio.gather(*map(self._existing, parts)))
         except (GoogleAPICallError, RetryError, GoogleAuthError, TimeoutError) as error:
-            self._tally.stopped = f"Firestore does not answer ({type(error).__name__})"
+            self._results.stopped = f"Firestore does not answer ({type(error).__name__})"
             return
-        there = set().union(*found)
         for record, event_id in storable:
-            self._tally.count(record, THERE if event_id in there else MISSING)
+            self._results.count(record, ALREADY_STORED if event_id in found else MISSING)
 
     def _event_id(self, record: Record) -> str | None:
-        """Return the key under which the event is, or would be; None when it would go to the quarantine."""
+        """Return the id of the event's document; None, after counting the event, if it belongs in the quarantine."""
         try:
             event = parse_event(record.body)
             fill_fields(MapValue.pb()().fields, event.fields)
         except Unstorable:
-            self._tally.count(record, QUARANTINED)
+            self._results.count(record, QUARANTINED)
             return None
         return event.event_id
 
-    async def _there(self, event_ids: Sequence[str]) -> set[str]:
+    async def _existing(self, event_ids: Sequence[str]) -> set[str]:
         references: list[Any] = [self._collection.document(event_id) for event_id in event_ids]
-        # One small field, since it is only asked whether the document exists.
+        # One small field, since only the existence of the document matters.
         snapshots = self._client.get_all(references, field_paths=["eventId"])
-        async with asyncio.timeout(LOOK_UP_SECONDS):  # the package's own time-out bounds a single one of its attempts
+        async with asyncio.timeout(LOOKUP_SECONDS):  # the client's own timeout bounds only a single attempt
             return {snapshot.id async for snapshot in snapshots if snapshot.exists}
-
-
-def _batches(event_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(event_ids), _LOOKUP_DOCUMENTS):
-        yield event_ids[start : start + _LOOKUP_DOCUMENTS]

@@ -35,6 +35,11 @@ COUNT = click.IntRange(min=1)
 PORT = click.IntRange(min=1, max=65535)
 
 
+def items(text: str) -> list[str]:
+    """Read a comma-separated list; an option's `type`."""
+    return [item for part in text.split(",") if (item := part.strip())]
+
+
 def examples(*lines: str) -> str:
     """Return an epilog for `click.command` that lists example commands, one a line, unwrapped."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

@@ -1,111 +1,49 @@
-"""Creates or updates the Data Connector of a DT project, so that its events come to the endpoint.
+"""`python -m deploy.data_connector`: creates or updates the Data Connector of a DT project. deploy.sh runs it.
 
-Started by deploy.sh. The signature secret comes on standard input, never on a command line.
+The signature secret is read from standard input, so that it is on no command line.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from typing import Any
 
-import disruptive
-from disruptive.errors import DTApiError
+import click
 
-from dtcloud.account import MissingError, sign_in
+import command_line
+from dtcloud.account import MissingCredentials, sign_in
+from dtcloud.data_connectors import DataConnectorError, Wanted, ensure
 
-_DESCRIPTION = """\
-Create a Data Connector, or update the one with this endpoint or name. The signature secret is the first line of
-standard input. The credentials of a DT service account (DT Studio, API Integrations; its role must be Project
-Developer or higher) are in DT_SERVICE_ACCOUNT_KEY_ID, DT_SERVICE_ACCOUNT_SECRET and DT_SERVICE_ACCOUNT_EMAIL.
-DT_API_URL and DT_TOKEN_URL name another API than DT's own.
-"""
-_EXAMPLE = """\
-example:
-  python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app --labels name,room < secret.txt
-"""
+_EXAMPLE = (
+    "python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app \\",
+    "    --labels name,room < secret.txt",
+)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Connect, and say what was done.
+@click.command(epilog=command_line.examples(*_EXAMPLE))
+@click.option("--project", metavar="ID", required=True, help="DT's project id.")
+@click.option("--url", required=True, help="URL of the endpoint.")
+@click.option("--name", default="dataconnector-endpoint", show_default=True, help="Display name of a new connector.")
+@click.option("--labels", metavar="A,B", type=command_line.items, default="", help="Labels to send with each event.")
+@click.option("--event-types", metavar="A,B", type=command_line.items, default="", help="Event types to send (all).")
+def command(project: str, **settings: Any) -> None:
+    """Create a Data Connector, or update the one with this endpoint or name.
 
-    Args:
-        argv: the arguments; None takes those of the process.
-
-    Returns:
-        The exit status: 0 connected, 1 refused by DT's API, 2 a wrong argument or setting.
+    The signature secret is the first line of standard input. DT_SERVICE_ACCOUNT_KEY_ID, DT_SERVICE_ACCOUNT_SECRET and
+    DT_SERVICE_ACCOUNT_EMAIL hold the key of a DT service account (DT Studio, API Integrations) with the role Project
+    Developer or higher. DT_API_URL and DT_TOKEN_URL replace DT's own API, for example in a test.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
     try:
         sign_in(os.environ)
-    except MissingError as error:
-        parser.error(str(error))
-    secret = next((line.strip() for line in sys.stdin if line.strip()), "")
-    if not secret:
-        parser.error("standard input holds no signature secret")
-    try:
-        print(_connect(arguments, disruptive.DataConnector.HttpPushConfig(arguments.url, secret)))
-    except DTApiError as error:
-        print(f"DT's API refuses ({type(error).__name__}): {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.data_connector",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--project", required=True, help="DT's id of the project")
-    parser.add_argument("--url", required=True, help="the endpoint")
-    parser.add_argument("--name", default="dataconnector-endpoint", help="the connector's display name")
-    parser.add_argument("--labels", type=_list, default=[], metavar="A,B", help="labels to send with each event")
-    parser.add_argument("--event-types", type=_list, default=[], metavar="A,B", help="event types to send (all)")
-    return parser
-
-
-def _list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _connect(wanted: argparse.Namespace, config: disruptive.DataConnector.HttpPushConfig) -> str:
-    settings = {"event_types": wanted.event_types, "labels": wanted.labels}
-    present = _find(wanted)
-    if present is None:
-        disruptive.DataConnector.create_data_connector(wanted.project, config, display_name=wanted.name, **settings)
-        return f"The Data Connector {wanted.name} is created."
-    if _is_so(present, wanted, config):
-        return f"The Data Connector {present.display_name} is as it should be."
-    # One that DT switched off after days of failures starts again; one that a person switched off stays so.
-    config.headers = present.config.headers if present.config else None
-    revived = "ACTIVE" if present.status == "SYSTEM_DISABLED" else None
-    disruptive.DataConnector.update_data_connector(
-        present.data_connector_id, wanted.project, config=config, status=revived, **settings
-    )
-    return f"The Data Connector {present.display_name} is updated."
-
-
-def _find(wanted: argparse.Namespace) -> disruptive.DataConnector | None:
-    connectors = disruptive.DataConnector.list_data_connectors(wanted.project)
-    pushing = [each for each in connectors if each.data_connector_type == "HTTP_PUSH"]
-    by_url = [each for each in pushing if each.config is not None and each.config.url == wanted.url]
-    return next(iter(by_url + [each for each in pushing if each.display_name == wanted.name]), None)
-
-
-def _is_so(
-    present: disruptive.DataConnector, wanted: argparse.Namespace, config: disruptive.DataConnector.HttpPushConfig
-) -> bool:
-    return (
-        present.status != "SYSTEM_DISABLED"
-        and present.config is not None
-        and present.config.url == config.url
-        and present.config.signature_secret == config.signature_secret
-        and set(present.event_types) == set(wanted.event_types)
-        and set(present.labels) == set(wanted.labels)
-    )
+        secret = next((line.strip() for line in sys.stdin if line.strip()), "")
+        if not secret:
+            raise click.UsageError("standard input holds no signature secret")
+        name, change = ensure(project, Wanted(secret=secret, **settings))
+    except MissingCredentials as error:
+        raise click.UsageError(str(error)) from None
+    except DataConnectorError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"The Data Connector {name} is {change}.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(command, name="python -m deploy.data_connector"))

@@ -1,4 +1,4 @@
-"""Signs in at DT's REST API, with the service account that the environment names."""
+"""Signs in to DT's REST API with the service account named by the environment."""
 
 from collections.abc import Mapping
 
@@ -8,21 +8,22 @@ from disruptive.authentication import ServiceAccountAuth
 VARIABLES = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
 
 
-class MissingError(Exception):
-    """Raised if a credential is missing; its text says what to do."""
+class MissingCredentials(Exception):
+    """Raised if a credential is missing; the text names the variables to set."""
 
 
 def sign_in(environ: Mapping[str, str]) -> None:
-    """Make DT's package use the service account, and the API and token endpoint that are named; nothing is sent yet.
+    """Configure the `disruptive` package: the service account, and the API and token endpoint if they are set.
 
-    Args:
-        environ: the process's environment.
+    Sends nothing: the first request fetches the access token.
 
     Raises:
-        MissingError: a credential is missing.
+        MissingCredentials: a credential is missing.
     """
     if missing := [name for name in VARIABLES if not environ.get(name)]:
-        raise MissingError(f"set {', '.join(missing)}: the key of a service account of DT Studio")
+        raise MissingCredentials(
+            f"set {', '.join(missing)} to the key of a service account (DT Studio, API Integrations)"
+        )
     account = ServiceAccountAuth(*(environ[name] for name in VARIABLES))
     account.token_endpoint = environ.get("DT_TOKEN_URL") or account.token_endpoint
     disruptive.default_auth = account

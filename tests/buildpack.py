@@ -1,12 +1,14 @@
-"""Does with an uploaded bundle what Google's buildpack and Cloud Run do with it, on this machine."""
+"""Builds and runs an uploaded bundle on this machine, as Google's buildpack and Cloud Run do."""
 
 import io
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +18,40 @@ from local.processes import accepts, free_port, stop
 
 
 class Runtime:
-    """Builds and starts functions; each goes on running until the end."""
+    """Builds and starts functions; each runs until `stop`."""
 
     def __init__(self, folder: Path, emulator_host: str) -> None:
-        """Keep bundles, environments and logs in a folder."""
+        """Put bundles, environments and logs into a folder."""
         self._folder = folder
         self._emulator_host = emulator_host
         self._processes: list[subprocess.Popen[bytes]] = []
         self._count = 0
-        self._environments: dict[str, Path] = {}
+        self._builder = ThreadPoolExecutor(1)
+        self._environments: dict[str, Future[Path]] = {}
 
     def stop(self) -> None:
-        """End all functions."""
-        for process in self._processes:
-            stop(process)
+        """Stop all functions."""
+        with ThreadPoolExecutor(max(1, len(self._processes))) as threads:
+            list(threads.map(stop, self._processes))
 
     def deploy(self, bundle: bytes, function: dict[str, Any], secrets: dict[str, list[bytes]]) -> str:
-        """Build a bundle in a clean environment of its runtime, start it, and return its URL.
+        """Build a bundle in a clean environment of its runtime, and start it.
 
         Google's buildpack for Python starts the command `functions-framework` and sets FUNCTION_TARGET and the like.
 
         Args:
-            bundle: zip file.
-            function: as `gcloud functions deploy` describes it.
-            secrets: name to versions.
+            bundle: a zip file.
+            function: the function in the form of the Cloud Functions API, version 2.
+            secrets: the versions of each secret, oldest first.
 
         Returns:
-            Where it listens.
+            The URL of the function.
         """
         self._count += 1
         source = self._folder / f"source-{self._count}"
         with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
             archive.extractall(source)
-        binaries = self._built(function["buildConfig"]["runtime"], source / "requirements.txt")
+        binaries = self.build(function["buildConfig"]["runtime"], source / "requirements.txt").result()
         port = free_port()
         environ = {
             "PATH": f"{binaries}:/usr/bin:/bin",
@@ -79,16 +82,19 @@ class Runtime:
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
 
-    def _built(self, runtime: str, requirements: Path) -> Path:
-        """Return the folder of programs of an environment that holds the requirements and nothing else."""
+    def build(self, runtime: str, requirements: Path) -> "Future[Path]":
+        """Start to build an environment that holds only the requirements, unless that was done; return its `bin`."""
         key = runtime + requirements.read_text()
         if key not in self._environments:
-            environment = self._folder / f"environment-{len(self._environments)}"
-            subprocess.run([_interpreter(runtime), "-m", "venv", environment], check=True)
-            install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-            subprocess.run([environment / "bin" / "python", *install, "-r", requirements], check=True)
-            self._environments[key] = environment / "bin"
+            self._environments[key] = self._builder.submit(self._install, runtime, requirements)
         return self._environments[key]
+
+    def _install(self, runtime: str, requirements: Path) -> Path:
+        environment = Path(tempfile.mkdtemp(prefix="environment-", dir=self._folder))
+        subprocess.run([_interpreter(runtime), "-m", "venv", environment], check=True)
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        subprocess.run([environment / "bin" / "python", *install, "-r", requirements], check=True)
+        return environment / "bin"
 
 
 def _interpreter(runtime: str) -> str:
@@ -97,7 +103,7 @@ def _interpreter(runtime: str) -> str:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates = [shutil.which(f"python{version}"), *map(str, pyenv.glob(f"versions/{version}.*/bin/python"))]
-    for candidate in filter(None, candidates):  # pyenv's own command on the PATH may know the version, but not run it
+    for candidate in filter(None, candidates):  # pyenv's shim on the PATH may not run the version
         if not subprocess.run([candidate, "--version"], check=False, capture_output=True).returncode:
             return candidate
     assert os.environ.get("CI") != "true", f"CI needs Python {version}"

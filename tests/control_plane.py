@@ -1,7 +1,7 @@
-"""A small stand-in for the parts of Google Cloud's control plane that deploy.sh asks through gcloud.
+"""A fake of the parts of Google Cloud's control plane that deploy.sh calls through gcloud.
 
-It keeps state, so that a second run finds what the first one made, and remembers every call. What a deployed function
-is handed over to `Deploy`, which answers with the URL where it runs.
+It holds the state of a project and records every call. A deployed function is passed to `Deploy`, which starts it and
+returns its URL.
 """
 
 import base64
@@ -27,12 +27,12 @@ _READING_POSTS = (":getIamPolicy", ":generateUploadUrl", ":testIamPermissions")
 
 
 class Call(NamedTuple):
-    """One request of gcloud's.
+    """A request of gcloud.
 
     Attributes:
-        method: of HTTP.
-        path: with the API's name in front.
-        body: parsed, where it is JSON.
+        method: the HTTP method.
+        path: the path, which begins with the name of the API.
+        body: the body; parsed if it is JSON.
     """
 
     method: str
@@ -40,27 +40,27 @@ class Call(NamedTuple):
     body: Any
 
     def changes(self) -> bool:
-        """Tell whether it asks for a change."""
+        """Return whether the request changes something."""
         return self.method != "GET" and not self.path.endswith(_READING_POSTS)
 
 
-class Refused(Exception):
-    """Raised if the stand-in answers with an error."""
+class ErrorResponse(Exception):
+    """Raised if the response is an error."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Keep both."""
+        """Send this status and message."""
         super().__init__(message)
         self.status = status
 
 
 @dataclass
 class State:
-    """What a project holds; each part is keyed or ordered as the API lists it.
+    """The state of a project; each part has the order of the API's list.
 
     Attributes:
-        secrets: name to versions, the oldest first.
-        policies: resource to IAM policy.
-        bundle: the function's source, as last uploaded.
+        secrets: the versions of each secret, oldest first.
+        policies: the IAM policy of each resource.
+        bundle: the last uploaded source of the function, a zip file.
     """
 
     billing: bool = True
@@ -78,41 +78,41 @@ class State:
 
 
 class ControlPlane(JsonServer):
-    """The stand-in, listening on 127.0.0.1.
+    """A fake control plane on 127.0.0.1.
 
     Attributes:
-        state: what the project holds.
-        calls: each call since the start, or since it was cleared.
-        broken: pattern of `METHOD path` to status, message, and how many times it is answered with them.
-        url: where it listens.
+        state: the state of the project.
+        calls: the calls since the last `clear`.
+        errors: by pattern of `METHOD path`: status, message, and the number of times that they are sent.
+        url: the base URL.
     """
 
     def __init__(self, project: str, emulator_host: str, deploy: Deploy) -> None:
-        """Start it with an empty project."""
+        """Start with an empty project."""
         self.project, self.emulator_host, self.deploy = project, emulator_host, deploy
         self.calls: list[Call] = []
-        self.broken: dict[str, tuple[int, str, int]] = {}
+        self.errors: dict[str, tuple[int, str, int]] = {}
         self.state = State()
         super().__init__()
 
     def environ(self) -> dict[str, str]:
-        """Return what makes gcloud ask here, and nowhere else."""
+        """Return the environment in which gcloud calls this control plane only."""
         prefix = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
         return {f"{prefix}{api.upper()}": f"{self.url}/{api}/" for api in APIS}
 
     def changes(self) -> list[Call]:
-        """Return the calls that asked for a change."""
+        """Return the calls that change something."""
         return [call for call in self.calls if call.changes()]
 
     def respond(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
-        """Answer one request, or refuse it as Google does."""
+        """Answer a request, or send an error in Google's form."""
         try:
             return 200, self._answer(method, target, body)
-        except Refused as error:
+        except ErrorResponse as error:
             return error.status, {"error": {"code": error.status, "message": str(error)}}
 
     def _answer(self, method: str, target: str, body: bytes) -> Any:
-        """Answer from the first line of the table that fits."""
+        """Answer by the first route that matches."""
         url = urlsplit(target)
         path = unquote(url.path)
         try:
@@ -120,23 +120,23 @@ class ControlPlane(JsonServer):
         except ValueError:
             value = body
         self.calls.append(Call(method, path, value))
-        self._break(f"{method} {path}")
+        self._raise_error(f"{method} {path}")
         for wanted, pattern, handle in _ROUTES:
             if wanted == method and (match := re.fullmatch(pattern, path)):
                 return self._handle(handle, value, parse_qs(url.query), *match.groups())
-        raise Refused(404, f"the stand-in has no {method} {path}")
+        raise ErrorResponse(404, f"the fake has no {method} {path}")
 
     def _handle(self, handle: "_Handler", *arguments: Any) -> Any:
         try:
             return handle(self, *arguments)
         except (KeyError, IndexError) as error:
-            raise Refused(404, f"{error} was not found") from None
+            raise ErrorResponse(404, f"{error} was not found") from None
 
-    def _break(self, request: str) -> None:
-        for pattern, (status, message, times) in self.broken.items():
+    def _raise_error(self, request: str) -> None:
+        for pattern, (status, message, times) in self.errors.items():
             if times and re.search(pattern, request):
-                self.broken[pattern] = (status, message, times - 1)
-                raise Refused(status, message)
+                self.errors[pattern] = (status, message, times - 1)
+                raise ErrorResponse(status, message)
 
 
 def _done(plane: ControlPlane, response: Json | None = None, parent: str = "") -> Json:
@@ -155,7 +155,7 @@ def _operation(plane: ControlPlane, _body: Any, _query: Any, parent: str) -> Jso
 
 def _project(plane: ControlPlane, _body: Any, _query: Any, project: str) -> Json:
     if project != plane.project:
-        raise Refused(403, f"The caller does not have permission on {project}")
+        raise ErrorResponse(403, f"The caller does not have permission on {project}")
     return {"projectId": project, "projectNumber": "123456789012", "lifecycleState": "ACTIVE"}
 
 
@@ -286,7 +286,7 @@ def _remove_document(plane: ControlPlane, _body: Any, query: dict[str, list[str]
         with urllib.request.urlopen(request) as response:  # noqa: S310 - the emulator, on this machine
             return json.load(response)
     except urllib.error.HTTPError as error:
-        raise Refused(error.code, "as the emulator") from None
+        raise ErrorResponse(error.code, "as the emulator") from None
 
 
 def _build_account(plane: ControlPlane, *_: Any) -> Json:

@@ -1,4 +1,4 @@
-"""A stand-in for DT's REST API on 127.0.0.1: signing in, devices, and their history, with its documented refusals."""
+"""A fake of DT's REST API on 127.0.0.1: sign-in, devices and their history, with the documented errors."""
 
 import base64
 import json
@@ -22,18 +22,18 @@ MAX_PAGE = 1000
 Fault = Callable[["_Handler"], None]
 
 
-def answer(status: int, body: bytes = b'{"error":"bent","code":0,"help":""}', **headers: str) -> Fault:
-    """Answer this in place of what was asked for."""
+def answer(status: int, body: bytes = b'{"error":"injected","code":0,"help":""}', **headers: str) -> Fault:
+    """Return a fault that sends this answer."""
     return lambda handler: handler.reply(status, body, {name.replace("_", "-"): text for name, text in headers.items()})
 
 
-def passes(handler: "_Handler") -> None:
-    """Answer as if there were no fault: those after it meet later requests."""
-    handler.give()
+def pass_through(handler: "_Handler") -> None:
+    """Answer normally; the next fault is for the next request."""
+    handler.answer()
 
 
-def breaks_off(handler: "_Handler") -> None:
-    """Announce a longer page than comes."""
+def truncate_body(handler: "_Handler") -> None:
+    """Close the connection before the announced end of the body."""
     handler.send_response(200)
     handler.send_header("Content-Length", "5000")
     handler.end_headers()
@@ -41,36 +41,36 @@ def breaks_off(handler: "_Handler") -> None:
     handler.close_connection = True
 
 
-def breaks_off_unannounced(handler: "_Handler") -> None:
-    """Send the beginning of a page as if it were all."""
+def truncate_json(handler: "_Handler") -> None:
+    """Send a complete response with incomplete JSON."""
     handler.reply(200, b'{"events":[{"eventId":"', {})
 
 
-def withdraws_the_token(handler: "_Handler") -> None:
-    """Refuse this request and every token so far."""
+def revoke_tokens(handler: "_Handler") -> None:
+    """Answer 401, and revoke every access token."""
     handler.api.tokens.clear()
     handler.refuse(401)
 
 
-def asks_for_patience(handler: "_Handler") -> None:
-    """Answer 429, and count whoever comes back before its second is over."""
+def demand_pause(handler: "_Handler") -> None:
+    """Answer 429 with `Retry-After: 1`; earlier requests are counted in `too_early`."""
     handler.api.quiet_until = time.monotonic() + 1
     handler.reply(429, b'{"error":"too many requests","code":429,"help":""}', {"Retry-After": "1"})
 
 
 class DTApi:
-    """One project.
+    """A fake of DT's REST API with one project.
 
     Attributes:
-        project: its id.
-        devices: as the API lists them.
-        devices_a_page: how many of them fit on a page.
-        faults: what the next requests meet, by kind: `token`, `devices`, `events`.
-        forbidden: the devices whose history the service account may not read.
-        tokens: those that are valid.
+        project: the project id.
+        devices: the devices as the API lists them.
+        devices_a_page: devices on a page.
+        faults: the faults of the next requests, by kind: `token`, `devices`, `events`.
+        forbidden: ids of devices whose history the service account may not read.
+        tokens: the valid access tokens.
         queries: the query of each request for events.
-        too_early: requests that came before their Retry-After was over.
-        quiet_until: when it is over.
+        too_early: number of requests before the end of a Retry-After.
+        quiet_until: when the Retry-After ends, by `time.monotonic`.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class DTApi:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What makes a client use it."""
+        """The environment in which a client uses this API."""
         return {
             "DT_SERVICE_ACCOUNT_KEY_ID": KEY_ID,
             "DT_SERVICE_ACCOUNT_SECRET": SECRET,
@@ -116,7 +116,7 @@ class DTApi:
         self._selections.clear()
 
     def select(self, device_id: str, query: dict[str, list[str]]) -> list[dict[str, Any]]:
-        """Return the events of a device that a query asks for, newest first."""
+        """Return the events of a device that match a query, newest first."""
         since, until = query["startTime"][0], query["endTime"][0]
         types = tuple(query.get("eventTypes", ()))
         key = (device_id, since, until, types)
@@ -131,23 +131,23 @@ class DTApi:
         return self._selections[key]
 
     def stop(self) -> None:
-        """Close."""
+        """Stop listening."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one request."""
+    """Answers a request."""
 
     protocol_version = "HTTP/1.1"
     api: DTApi
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        """Answer."""
+        """Send a response."""
         self.send_response(status)
         for name, text in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, text)
@@ -155,13 +155,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def refuse(self, status: int) -> None:
-        """Answer with an error as DT does."""
+        """Send an error in DT's form."""
         self.reply(status, json.dumps({"error": "refused", "code": status, "help": "https://…"}).encode(), {})
 
     def do_POST(self) -> None:
-        """Sign a service account in, by the OAuth 2 grant that DT documents."""
+        """Issue an access token by the OAuth 2 grant that DT documents."""
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        if self._bent("token"):
+        if self._inject_fault("token"):
             return
         try:
             claims = jwt.decode(form["assertion"][0], SECRET, algorithms=["HS256"], audience=self.api.token_url)
@@ -176,13 +176,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"access_token": token, "token_type": "bearer", "expires_in": 3600})
 
     def do_GET(self) -> None:
-        """Answer, unless a fault does."""
+        """Answer, unless there is a fault for this request."""
         self.api.too_early += time.monotonic() < self.api.quiet_until
-        if not self._bent("events" if "/events?" in self.path else "devices"):
-            self.give()
+        if not self._inject_fault("events" if "/events?" in self.path else "devices"):
+            self.answer()
 
-    def give(self) -> None:
-        """Give a page of devices, a device, or a page of its events."""
+    def answer(self) -> None:
+        """Send a page of devices, a device, or a page of its events."""
         url = urlsplit(self.path)
         query, path = parse_qs(url.query), url.path.removeprefix("/v2/projects/").split("/")
         if self.headers["Authorization"].removeprefix("Bearer ") not in self.api.tokens:
@@ -213,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = base64.b64encode(str(end).encode()).decode() if end < len(items) else ""
         self._answer({key: items[start:end], "nextPageToken": token})
 
-    def _bent(self, kind: str) -> bool:
+    def _inject_fault(self, kind: str) -> bool:
         faults = self.api.faults[kind]
         if faults:
             faults.popleft()(self)

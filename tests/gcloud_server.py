@@ -1,11 +1,14 @@
-"""Runs the genuine gcloud without starting it anew each time: forks a process that has loaded it already.
+"""Runs the genuine gcloud without starting it for each call: forks a process that has already loaded it.
 
-gcloud spends most of a call on loading itself, and the tests of deploy.sh call it a few hundred times. The command
-`gcloud` that `install` writes hands its arguments, environment and standard streams over to a fork, which runs gcloud's
-own `main` on them. This file is run by gcloud's own Python.
+gcloud spends most of a call on imports, and the tests of deploy.sh call it a few hundred times. The command `gcloud`
+that `install` writes passes its arguments, environment and standard streams to a fork, which runs gcloud's own `main`.
+A fork reports the modules that it had to import, and the server imports them for the next ones. This file is run by
+gcloud's own Python.
 """
 
 import array
+import contextlib
+import importlib
 import json
 import os
 import signal
@@ -34,9 +37,9 @@ def install(folder: Path, address: Path, log: Path) -> None:
     """Write the command `gcloud` into a folder.
 
     Args:
-        folder: to be put on the PATH.
-        address: socket of the server.
-        log: takes each command line, as JSON.
+        folder: a folder on the PATH.
+        address: the server's socket.
+        log: a file to which each command line is appended, as JSON.
     """
     command = folder / "gcloud"
     command.write_text(_CLIENT.format(python=sys.executable, address=str(address), log=str(log)))
@@ -48,23 +51,37 @@ def serve(sdk: str, address: str) -> None:
 
     Args:
         sdk: gcloud's root folder.
-        address: path of the socket to listen on.
+        address: the socket to listen on.
     """
     sys.path[:0] = [f"{sdk}/lib", f"{sdk}/lib/third_party"]
     gcloud_main = __import__("googlecloudsdk.gcloud_main").gcloud_main
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    modules = Path(f"{address}.modules")
+    modules.touch()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         while True:
             connection, _ = listener.accept()
+            _preload(modules)
             with connection:
                 if os.fork() == 0:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    _run(gcloud_main, connection)
+                    _run(gcloud_main, connection, modules)
 
 
-def _run(gcloud_main: Any, connection: socket.socket) -> None:
+def _preload(modules: Path) -> None:
+    names = modules.read_text().split()
+    for name in names:
+        if name not in sys.modules:
+            # A module may need another one first, and the parts of gcloud's commands have no name to import them by.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    os.truncate(modules, 0)
+
+
+def _run(gcloud_main: Any, connection: socket.socket, modules: Path) -> None:
+    loaded = set(sys.modules)
     header, rights, *_ = connection.recvmsg(4, socket.CMSG_SPACE(12))
     fds = array.array("i", rights[0][2])
     with connection.makefile("rb") as stream:
@@ -78,6 +95,8 @@ def _run(gcloud_main: Any, connection: socket.socket) -> None:
     status = _main(gcloud_main)
     sys.stdout.flush()
     sys.stderr.flush()
+    with modules.open("a") as file:
+        file.writelines(f"{name}\n" for name in sys.modules if name not in loaded and "__calliope__" not in name)
     connection.sendall(str(status).encode())
     os._exit(0)
 
@@ -87,7 +106,7 @@ def _main(gcloud_main: Any) -> int:
         gcloud_main.main()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - a fork must never come back into the server's loop
+    except BaseException:  # noqa: BLE001 - a fork must never return to the server's loop
         traceback.print_exc()
         return 70
     return 0

@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that answers in JSON: what the stand-ins for APIs are made of."""
+"""An HTTP server on 127.0.0.1 that answers in JSON; the base of fake APIs."""
 
 import json
 import threading
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class JsonServer:
-    """Listens; whoever stands in for an API says what is answered.
+    """Listens for requests; a subclass answers them.
 
     Attributes:
-        url: where it listens.
+        url: the base URL.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class JsonServer:
         self._server.server_close()
 
     def respond(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
-        """Return the status and the JSON value that answer a request."""
+        """Return the status and the JSON value of the response to a request."""
         raise NotImplementedError
 
 

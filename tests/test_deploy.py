@@ -1,4 +1,4 @@
-"""deploy.sh with the genuine gcloud, against a stand-in for the control plane; what it deploys runs for real."""
+"""deploy.sh with the genuine gcloud against a fake control plane; the deployed function runs on this machine."""
 
 import copy
 import os
@@ -21,34 +21,34 @@ from tests.buildpack import Runtime
 from tests.conftest import ROOT
 from tests.control_plane import ControlPlane, State
 from tests.events import encode, envelope
-from tests.test_connect import DtApi
+from tests.test_data_connector import DataConnectorApi
 
 PROJECT = "demo-deploy"
 MEMBER = f"serviceAccount:dataconnector-endpoint@{PROJECT}.iam.gserviceaccount.com"
 FUNCTION = f"projects/{PROJECT}/locations/europe-west1/functions/dataconnector-endpoint"
 SECRET = "dt-signature-secret"
 TOKEN = "ya29.an-access-token-that-nobody-may-see"
-Run = subprocess.CompletedProcess[str]
+Finished = subprocess.CompletedProcess[str]
 
 
 class Deployer:
-    """Runs deploy.sh as a person does, and keeps what must hold no secret.
+    """Runs deploy.sh as a user does, and records everything that must not contain a secret.
 
     Attributes:
-        plane: the stand-in for Google Cloud.
-        folder: holds gcloud's own files, and the command lines.
-        outputs: all that was printed.
+        plane: the fake of Google Cloud.
+        folder: holds gcloud's own files, and the command lines in `commands`.
+        outputs: the output of each run.
     """
 
     def __init__(self, plane: ControlPlane, folder: Path, sdk: Path) -> None:
-        """Isolate gcloud: its configuration is in the folder, and each API that it may ask is the stand-in."""
+        """Isolate gcloud: its configuration is in the folder, and each API that it calls is the fake."""
         self.plane, self.folder = plane, folder
         self.outputs: list[str] = []
         self._bin = folder / "bin"
         self._bin.mkdir()
         gcloud_server.install(self._bin, folder / "gcloud.socket", folder / "commands")
         for tool in ("openssl", "python3"):
-            self._spy(tool)
+            self._record(tool)
         (folder / "token").write_text(TOKEN)
         self._environ = {
             "PATH": f"{self._bin}:{os.environ['PATH']}",
@@ -71,17 +71,17 @@ class Deployer:
         raise AssertionError("gcloud was not loaded within a minute")
 
     def stop(self) -> None:
-        """End the process that holds gcloud."""
+        """Stop the gcloud server."""
         self._server.kill()
         self._server.wait()
 
-    def run(self, *options: str, given: str = "", **environ: str) -> Run:
+    def run(self, *options: str, given: str = "", **environ: str) -> Finished:
         """Run deploy.sh on the project."""
         command = ["bash", str(ROOT / "deploy.sh"), "--project", PROJECT, "--region", "europe-west1", *options]
         return self.shell(command, given, **environ)
 
-    def shell(self, command: list[str], given: str = "", **environ: str) -> Run:
-        """Run any command as deploy.sh is run."""
+    def shell(self, command: list[str], given: str = "", **environ: str) -> Finished:
+        """Run a command in the environment of deploy.sh."""
         self.plane.calls.clear()
         run = subprocess.run(
             command, cwd=ROOT, env=self._environ | environ, input=given, text=True, capture_output=True, check=False
@@ -89,7 +89,7 @@ class Deployer:
         self.outputs.append(run.stdout + run.stderr)
         return run
 
-    def _spy(self, tool: str) -> None:
+    def _record(self, tool: str) -> None:
         script = f'#!/bin/sh\necho "{tool} $*" >>{self.folder}/commands\nexec {shutil.which(tool)} "$@"\n'
         (self._bin / tool).write_text(script)
         (self._bin / tool).chmod(0o755)
@@ -112,11 +112,13 @@ def _bundled_python(sdk: Path) -> str:
 
 @pytest.fixture(scope="module")
 def deployer(emulator_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
-    """Return what runs deploy.sh, on a Google Cloud that is still empty."""
+    """Return a deployer on an empty Google Cloud."""
     folder = tmp_path_factory.mktemp("deploy")
+    sdk = _gcloud_root()
     runtime = Runtime(folder, emulator_host)
+    runtime.build("python313", ROOT / "requirements.txt")
     plane = ControlPlane(PROJECT, emulator_host, lambda bundle, body: runtime.deploy(bundle, body, plane.state.secrets))
-    deployer = Deployer(plane, folder, _gcloud_root())
+    deployer = Deployer(plane, folder, sdk)
     yield deployer
     deployer.stop()
     runtime.stop()
@@ -124,26 +126,26 @@ def deployer(emulator_host: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def first(deployer: Deployer) -> tuple[Run, State, list[Any]]:
-    """Deploy once; Google Cloud does not know the new service account at once."""
-    deployer.plane.broken = {f"projects/{PROJECT}:setIamPolicy": (400, f"{MEMBER} does not exist.", 1)}
+def first(deployer: Deployer) -> tuple[Finished, State, list[Any]]:
+    """Deploy once, to a Google Cloud that does not know the new service account at first."""
+    deployer.plane.errors = {f"projects/{PROJECT}:setIamPolicy": (400, f"{MEMBER} does not exist.", 1)}
     run = deployer.run("--yes")
     return run, copy.deepcopy(deployer.plane.state), list(deployer.plane.calls)
 
 
 @pytest.fixture
-def cloud(deployer: Deployer, first: tuple[Run, State, list[Any]]) -> Deployer:
-    """Return what runs deploy.sh, on a Google Cloud as the first run left it."""
+def cloud(deployer: Deployer, first: tuple[Finished, State, list[Any]]) -> Deployer:
+    """Return a deployer on a Google Cloud in the state after the first run."""
     deployer.plane.state = copy.deepcopy(first[1])
-    deployer.plane.broken = {}
+    deployer.plane.errors = {}
     return deployer
 
 
 @pytest.fixture
 def empty(deployer: Deployer) -> Deployer:
-    """Return what runs deploy.sh, on an empty Google Cloud."""
+    """Return a deployer on an empty Google Cloud."""
     deployer.plane.state = State()
-    deployer.plane.broken = {}
+    deployer.plane.errors = {}
     return deployer
 
 
@@ -168,8 +170,8 @@ def events(host: str) -> list[Any]:
         del os.environ["FIRESTORE_EMULATOR_HOST"]
 
 
-def test_the_first_run_makes_everything(first: tuple[Run, State, list[Any]]) -> None:
-    """One run on an empty project: APIs, database, account with its least rights, secret, indexes, function, metric."""
+def test_the_first_run_creates_everything(first: tuple[Finished, State, list[Any]]) -> None:
+    """One run creates everything in an empty project: APIs, database, account with one permission, secret, metric."""
     run, state, _ = first
 
     assert run.returncode == 0, run.stderr
@@ -188,8 +190,8 @@ def test_the_first_run_makes_everything(first: tuple[Run, State, list[Any]]) -> 
     assert "dataconnector-endpoint-outcomes" in state.metrics
 
 
-def test_the_function_as_deployed(first: tuple[Run, State, list[Any]]) -> None:
-    """The function is public, runs as its own account, pins the secret's version, and has the values as measured."""
+def test_the_deployed_function(first: tuple[Finished, State, list[Any]]) -> None:
+    """The function is public, runs as its own account, pins the secret's version, and has the documented limits."""
     function = first[1].functions[FUNCTION]
     service = function["serviceConfig"]
     public = first[1].policies[FUNCTION.replace("/functions/", "/services/")]["bindings"]
@@ -213,8 +215,8 @@ def test_the_function_as_deployed(first: tuple[Run, State, list[Any]]) -> None:
     assert (service["minInstanceCount"], service["maxInstanceCount"]) == (0, 100)
 
 
-def test_indexes(first: tuple[Run, State, list[Any]]) -> None:
-    """One device by time and one type by time have an index; what nobody queries has none; nothing expires."""
+def test_indexes(first: tuple[Finished, State, list[Any]]) -> None:
+    """Queries of a device or a type by time have an index; fields without queries have none; nothing expires."""
     state = first[1]
     indexed = [[field["fieldPath"] for field in index["fields"][:2]] for index in state.indexes]
     exempt = {"/".join(name.split("/")[5::2]) for name, field in state.fields.items() if field["indexConfig"] == {}}
@@ -225,8 +227,8 @@ def test_indexes(first: tuple[Run, State, list[Any]]) -> None:
     assert not any("ttlConfig" in field for field in state.fields.values())
 
 
-def test_the_uploaded_bundle_takes_an_event(cloud: Deployer, emulator_host: str) -> None:
-    """The bundle, built in a clean environment of the chosen runtime, stores a signed event, and only that one."""
+def test_the_uploaded_bundle_stores_an_event(cloud: Deployer, emulator_host: str) -> None:
+    """The bundle, built in a clean environment of its runtime, stores a signed event; no synthetic event remains."""
     made = envelope()
 
     status = deliver(cloud.plane, secret_of(cloud.plane, 1).strip(), encode(made))
@@ -237,16 +239,16 @@ def test_the_uploaded_bundle_takes_an_event(cloud: Deployer, emulator_host: str)
     assert not [key for key in stored if key.startswith("deploy-")]
 
 
-def test_the_smoke_test_is_shown(first: tuple[Run, State, list[Any]]) -> None:
-    """The first run tells of stored, stored already, tampered and removed."""
+def test_the_smoke_test_reports_each_delivery(first: tuple[Finished, State, list[Any]]) -> None:
+    """The first run reports the new, the repeated and the tampered delivery, and the deletion."""
     run = first[0]
 
-    for line in ("a new event: 200", "the same event again: 200", "a tampered event: 400", "and is removed"):
+    for line in ("a new event: 200", "the same event again: 200", "a tampered event: 400", "and is deleted"):
         assert line in run.stderr
 
 
-def test_a_new_account_is_waited_for(first: tuple[Run, State, list[Any]]) -> None:
-    """A binding that is refused because the account is not known as yet is tried again."""
+def test_a_new_account_is_retried(first: tuple[Finished, State, list[Any]]) -> None:
+    """A binding that is refused because the account is not known yet is repeated."""
     run, _, calls = first
 
     assert "Trying again in 1 s" in run.stderr
@@ -254,7 +256,7 @@ def test_a_new_account_is_waited_for(first: tuple[Run, State, list[Any]]) -> Non
 
 
 def test_the_second_run_changes_nothing(cloud: Deployer) -> None:
-    """A second run finds what the first one made; all that it does is deliver its synthetic event, and remove it."""
+    """A second run changes nothing; it only delivers its synthetic event and deletes it."""
     run = cloud.run("--yes")
 
     assert run.returncode == 0, run.stderr
@@ -263,8 +265,8 @@ def test_the_second_run_changes_nothing(cloud: Deployer) -> None:
     ]
 
 
-def test_retention_changes_just_that(cloud: Deployer) -> None:
-    """A run with --retention-days enables TTL on both collections and tells the function; without it, the reverse."""
+def test_retention_changes_only_ttl_and_function(cloud: Deployer) -> None:
+    """--retention-days enables TTL on both collections and sets the variable; a run without it disables TTL."""
     before = asdict(cloud.plane.state)
 
     run = cloud.run("--yes", "--retention-days", "30")
@@ -283,7 +285,7 @@ def test_retention_changes_just_that(cloud: Deployer) -> None:
 
 
 def test_rotation(cloud: Deployer) -> None:
-    """While a secret is replaced both verify, each step is a revision of its own, and it cannot be done twice."""
+    """During a rotation both secrets are accepted; each step is a revision, and a second rotation is refused."""
     old = secret_of(cloud.plane, 1).strip()
 
     rotated = cloud.run("--yes", "--rotate-secret")
@@ -298,7 +300,7 @@ def test_rotation(cloud: Deployer) -> None:
     assert rest == [old]
     assert both == [200, 200]
     assert again.returncode == 1
-    assert "A rotation is under way" in again.stderr
+    assert "A rotation is in progress" in again.stderr
     assert secret_of(cloud.plane, 3).split() == [new]
     assert at_last == [400, 200]
     (pinned,) = cloud.plane.state.functions[FUNCTION]["serviceConfig"]["secretEnvironmentVariables"]
@@ -306,8 +308,8 @@ def test_rotation(cloud: Deployer) -> None:
 
 
 def test_a_secret_that_cannot_be_read_is_not_replaced(cloud: Deployer) -> None:
-    """A rotation that cannot read the old secret adds no version that would lack it."""
-    cloud.plane.broken = {r"GET .*versions/1:access": (403, "Permission denied on the secret.", 9)}
+    """A rotation that cannot read the old secret adds no version without it."""
+    cloud.plane.errors = {r"GET .*versions/1:access": (403, "Permission denied on the secret.", 9)}
 
     run = cloud.run("--yes", "--rotate-secret")
 
@@ -315,23 +317,23 @@ def test_a_secret_that_cannot_be_read_is_not_replaced(cloud: Deployer) -> None:
     assert len(cloud.plane.state.secrets[SECRET]) == 1
 
 
-def test_a_secret_of_ones_own(cloud: Deployer) -> None:
-    """--secret-stdin takes the secret as it is given, once; --show-secret prints it, and nothing else does."""
+def test_a_given_secret(cloud: Deployer) -> None:
+    """--secret-stdin stores the given secret once; only --show-secret prints it."""
     mine = "a secret of my own, long enough for anyone"
 
-    taken = cloud.run("--secret-stdin", given=f"\n  {mine}  \n")
+    given = cloud.run("--secret-stdin", given=f"\n  {mine}  \n")
     again = cloud.run("--secret-stdin", "--show-secret", given=mine)
 
-    assert (taken.returncode, again.returncode) == (0, 0), taken.stderr + again.stderr
+    assert (given.returncode, again.returncode) == (0, 0), given.stderr + again.stderr
     assert [version.decode().strip() for version in cloud.plane.state.secrets[SECRET][1:]] == [mine]
-    assert mine not in taken.stdout + taken.stderr
+    assert mine not in given.stdout + given.stderr
     assert mine in again.stdout
     assert deliver(cloud.plane, mine) == 200
     cloud.outputs.remove(again.stdout + again.stderr)
 
 
-def test_dry_run(empty: Deployer, first: tuple[Run, State, list[Any]]) -> None:
-    """--dry-run changes nothing; pasted into a shell, what it prints makes what a run makes."""
+def test_dry_run(empty: Deployer, first: tuple[Finished, State, list[Any]]) -> None:
+    """--dry-run changes nothing; its output, pasted into a shell, creates what a run creates."""
     printed = empty.run("--dry-run")
     asked = empty.plane.changes()
 
@@ -348,8 +350,8 @@ def test_dry_run(empty: Deployer, first: tuple[Run, State, list[Any]]) -> None:
 
 
 STEPS = {
-    1: ("GET /cloudresourcemanager", "is the project's id spelt right"),
-    2: ("POST .*services:batchEnable", "owner or editor"),
+    1: ("GET /cloudresourcemanager", "Check that gcloud is logged in"),
+    2: ("POST .*services:batchEnable", "Owner or Editor"),
     3: ("POST .*/serviceAccounts", "roles/iam.serviceAccountAdmin"),
     4: ("GET /secretmanager", "roles/secretmanager.admin"),
     5: ("GET .*/indexes", "roles/datastore.indexAdmin"),
@@ -360,10 +362,10 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_failing_step_says_which_why_and_how_to_go_on(step: int, cloud: Deployer) -> None:
-    """Each step that fails ends with its number, the reason, and what to do."""
+def test_a_failing_step_is_explained(step: int, cloud: Deployer) -> None:
+    """A step that fails reports its number, the reason, and what to do."""
     pattern, advice = STEPS[step]
-    cloud.plane.broken = {pattern: (403, "The stand-in forbids it.", 99)}
+    cloud.plane.errors = {pattern: (403, "Forbidden by the fake.", 99)}
     if step == 2:
         cloud.plane.state.enabled.clear()
     if step == 3:
@@ -373,14 +375,14 @@ def test_a_failing_step_says_which_why_and_how_to_go_on(step: int, cloud: Deploy
 
     assert run.returncode == 1
     assert f"step {step} of 8" in run.stderr
-    assert "The stand-in forbids it" in run.stderr or "answered with 403" in run.stderr
+    assert "Forbidden by the fake" in run.stderr or "answered with 403" in run.stderr
     assert advice in run.stderr
     assert "run the same command again" in run.stderr
 
 
-def test_the_data_connector_is_made_too(cloud: Deployer) -> None:
-    """--connect-dt-project hands endpoint and secret over to DT's REST API."""
-    api = DtApi()
+def test_the_data_connector_is_created(cloud: Deployer) -> None:
+    """--connect-dt-project creates a Data Connector with the endpoint, the secret and the labels."""
+    api = DataConnectorApi()
     names = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
     environ = dict.fromkeys(names, "x") | {"DT_API_URL": api.url, "DT_TOKEN_URL": f"{api.url}/token"}
 
@@ -394,19 +396,19 @@ def test_the_data_connector_is_made_too(cloud: Deployer) -> None:
     assert connector["labels"] == ["name", "room"]
 
 
-def test_billing_that_is_off_is_said(cloud: Deployer) -> None:
-    """A project without billing is refused before anything is made."""
+def test_disabled_billing_is_reported(cloud: Deployer) -> None:
+    """A project without billing is refused before anything is created."""
     cloud.plane.state.billing = False
 
     run = cloud.run("--yes")
 
     assert run.returncode == 1
-    assert "Billing is off" in run.stderr
+    assert "Billing is disabled" in run.stderr
     assert cloud.plane.changes() == []
 
 
 def test_an_emulator_in_the_environment_is_refused(deployer: Deployer) -> None:
-    """FIRESTORE_EMULATOR_HOST, meant for this machine, stops a deployment before its first call."""
+    """FIRESTORE_EMULATOR_HOST stops a deployment before its first call."""
     run = deployer.run("--yes", FIRESTORE_EMULATOR_HOST="127.0.0.1:8080")
 
     assert run.returncode == 1
@@ -414,8 +416,8 @@ def test_an_emulator_in_the_environment_is_refused(deployer: Deployer) -> None:
     assert deployer.plane.calls == []
 
 
-def test_no_is_an_answer(deployer: Deployer) -> None:
-    """Without --yes it shows project and region and asks; whatever is not yes changes nothing."""
+def test_confirmation(deployer: Deployer) -> None:
+    """Without --yes it shows project and region and asks; any answer but yes changes nothing."""
     run = deployer.run(given="n\n")
 
     assert run.returncode == 1
@@ -426,7 +428,7 @@ def test_no_is_an_answer(deployer: Deployer) -> None:
 
 
 def test_project_and_region_from_gcloud(deployer: Deployer) -> None:
-    """Where no option names them, project and region come from gcloud's configuration, and are shown."""
+    """Without options, project and region come from gcloud's configuration, and are shown."""
     command = ["bash", str(ROOT / "deploy.sh")]
     configured = {"CLOUDSDK_CORE_PROJECT": "demo-configured", "CLOUDSDK_RUN_REGION": "us-central1"}
 
@@ -443,11 +445,11 @@ def test_project_and_region_from_gcloud(deployer: Deployer) -> None:
         (["--log-level=LOUD"], "--log-level"),
         (["--memory"], "--memory"),
         (["--destroy"], "--destroy"),
-        (["--rotate-secret", "--retire-secret"], "exclude one another"),
+        (["--rotate-secret", "--retire-secret"], "exclude each other"),
     ],
 )
 def test_wrong_options(options: list[str], word: str) -> None:
-    """A wrong option ends with status 2 and one line that names it."""
+    """A wrong option causes exit status 2 and one line that names it."""
     run = subprocess.run(["bash", "deploy.sh", *options], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert run.returncode == 2
@@ -467,7 +469,7 @@ def test_help() -> None:
 
 
 def test_scripts_are_clean() -> None:
-    """The project's shell scripts are without a finding of shellcheck's."""
+    """Shellcheck finds nothing in the project's shell scripts."""
     shellcheck = shutil.which("shellcheck", path=f"{ROOT}/.venv/bin:{os.environ['PATH']}")
     if shellcheck is None:
         assert os.environ.get("CI") != "true", "CI needs shellcheck"
@@ -483,7 +485,7 @@ def test_scripts_are_clean() -> None:
 
 
 def test_the_procfile_starts_the_function(tmp_path: Path, emulator_host: str, project: str) -> None:
-    """The one line of the Procfile, as any host runs it, takes a signed event."""
+    """The command of the Procfile starts the function, which stores a signed event."""
     name, _, command = (ROOT / "Procfile").read_text().strip().partition(": ")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -496,7 +498,7 @@ def test_the_procfile_starts_the_function(tmp_path: Path, emulator_host: str, pr
         "FIRESTORE_EMULATOR_HOST": emulator_host,
     }
     body = encode(envelope())
-    transport = httpx.HTTPTransport(retries=8)  # pauses of 0, 0.5, 1, 2 … s while nothing listens
+    transport = httpx.HTTPTransport(retries=8)  # pauses of 0, 0.5, 1, 2 … s until the function listens
 
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=ROOT, env=environ, stdout=log, stderr=log)
@@ -513,13 +515,13 @@ def test_the_procfile_starts_the_function(tmp_path: Path, emulator_host: str, pr
     assert (answer.status_code, answer.text) == (200, "OK")
 
 
-def test_nothing_secret_was_shown(cloud: Deployer) -> None:
-    """After all of that: no secret and no access token on any command line, in any output, in gcloud's own files."""
+def test_no_secret_is_shown(cloud: Deployer) -> None:
+    """After all tests: no secret or access token is on a command line, in an output or in gcloud's own files."""
     secrets = {line for version in cloud.plane.state.secrets[SECRET] for line in version.decode().split("\n") if line}
-    kept = [path.read_text("utf-8", "replace") for path in (cloud.folder / "gcloud").rglob("*") if path.is_file()]
+    files = [path.read_text("utf-8", "replace") for path in (cloud.folder / "gcloud").rglob("*") if path.is_file()]
     commands = (cloud.folder / "commands").read_text()
 
-    shown = "\n".join([*cloud.outputs, *kept, commands])
+    shown = "\n".join([*cloud.outputs, *files, commands])
 
     assert "versions" in commands
     assert len(secrets) >= 1
