@@ -7,7 +7,7 @@ suitable_python() {
 }
 
 find_python() {
-    local version candidate pyenv_versions="${PYENV_ROOT:-$HOME/.pyenv}/versions"
+    local version candidate pyenv_versions="${PYENV_ROOT:-${HOME:-}/.pyenv}/versions"
     if [ -n "${PYTHON:-}" ]; then
         suitable_python "$PYTHON" && echo "$PYTHON" && return
         echo "PYTHON=$PYTHON is not a Python 3.11 or newer with venv." >&2
