@@ -26,7 +26,7 @@ find_python() {
 # the first one instead of building into the same directory.
 ensure_venv() (
     python=$(find_python) || return 1
-    stamp=$("$python" -c 'import sys; print(sys.version)'; cat requirements-dev.txt)
+    stamp=$("$python" -c 'import sys; print(sys.version)'; cksum requirements-dev.txt)
     exec 9<local/venv.sh
     if command -v flock >/dev/null; then flock 9; fi
     if [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then return; fi
