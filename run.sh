@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to the whole system on this machine; ./run.sh --help says more.
+# Runs the whole system on this machine; ./run.sh --help says more.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=local/venv.sh
