@@ -11,10 +11,11 @@ from google.cloud.firestore_v1.types import MapValue
 
 from backfill.rate_limit import RateLimit
 from backfill.results import ADDED, ALREADY_STORED, FAILED, MISSING, QUARANTINED, Record, Results
-from receiver.errors import Unavailable, Unstorable
+from receiver.batching import Outcome
+from receiver.errors import Unavailable, Unprocessable
 from receiver.event import parse_event
 from receiver.settings import Settings
-from receiver.store import Store, time_limit
+from receiver.store import Store, deadline
 from receiver.values import fill_fields
 
 IN_FLIGHT = 100
@@ -68,12 +69,13 @@ class DocumentWriter:
         raise AssertionError  # the last attempt returned
 
     async def _create(self, body: bytes) -> str:
-        async with time_limit():
-            try:
-                return ADDED if await self._store.create(parse_event(body)) else ALREADY_STORED
-            except Unstorable as error:
-                await self._store.quarantine(body, error.reason)
-                return QUARANTINED
+        end = deadline()
+        try:
+            outcome = await self._store.create(parse_event(body), end)
+        except Unprocessable as error:
+            await self._store.quarantine(body, error.reason, end)
+            return QUARANTINED
+        return ADDED if outcome is Outcome.STORED else ALREADY_STORED
 
     def _fail(self, reason: str) -> str:
         self._results.reasons[reason] += 1
@@ -110,7 +112,7 @@ class DryRunWriter:
         try:
             event = parse_event(record.body)
             fill_fields(MapValue.pb()().fields, event.fields)
-        except Unstorable:
+        except Unprocessable:
             self._results.count(record, QUARANTINED)
             return None
         return event.event_id
