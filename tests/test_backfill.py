@@ -81,20 +81,20 @@ Backfill = Callable[..., Result]
 
 @pytest.fixture
 def backfill(
-    api: DTApi, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    api: DTApi, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Backfill:
     """Return a function that runs `python -m backfill` in this process, by default for the last day."""
     for name, value in environ.items():
         if name != "DT_SIGNATURE_SECRET":
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)  # test_rate_limit is about the real rate
-    return lambda *options, since="1d": command(capsys, "--dt-project", api.project, "--since", since, *options)
+    return lambda *options, since="1d": command(capfd, "--dt-project", api.project, "--since", since, *options)
 
 
-def command(capsys: pytest.CaptureFixture[str], *options: str) -> Result:
+def command(capfd: pytest.CaptureFixture[str], *options: str) -> Result:
     """Run the command line."""
-    capsys.readouterr()
-    return Result(cli.main(options), *capsys.readouterr())
+    capfd.readouterr()
+    return Result(cli.main(options), *capfd.readouterr())
 
 
 def make_events(count: int, *, until: datetime = NOW, hours: float = 20, event_type: str = "temperature") -> list[Any]:
@@ -730,9 +730,9 @@ def test_memory(api: DTApi, embedded_host: str, project: str) -> None:
     assert most_kilobytes < some_kilobytes + 8_000
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(capfd: pytest.CaptureFixture[str]) -> None:
     """--help names every environment variable that is read, and each of its examples can be parsed."""
-    text = command(capsys, "--help").out
+    text = command(capfd, "--help").out
 
     for name in ("KEY_ID", "SECRET", "EMAIL"):
         assert f"DT_SERVICE_ACCOUNT_{name}" in text

@@ -18,7 +18,7 @@ OTHER = "projects/bhmh0143iktucae701vg/devices/other"
 
 def test_queries_find_what_they_say(
     endpoint: Endpoint, database: firestore.Client, project: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """The README's Python, run as it stands, finds one device's events, a type's, and the newest of each device."""
     assert database.project == project
@@ -32,14 +32,14 @@ def test_queries_find_what_they_say(
         endpoint.deliver(encode(envelope(event_type, eventId=event_id, targetName=target, timestamp=at)))
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, Any] = {}
-    capsys.readouterr()
+    capfd.readouterr()
 
     exec(code, names)  # noqa: S102 - the README's own
 
     def ids(documents: Any) -> list[str]:
         return [document.id for document in documents]
 
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capfd.readouterr().out.splitlines()) == 3
     assert ids(names["of_device"](FRIDGE)) == ["a", "b", "c"]
     assert ids(names["of_type_since"]("temperature", names["yesterday"])) == ["d", "b"]
     newest = names["newest_of_each_device"](names["yesterday"])
