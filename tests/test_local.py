@@ -257,7 +257,7 @@ def test_run_without_gcloud_java_and_network(run: Callable[..., Run], tmp_path: 
     second_status = second.wait()
 
     assert (status, second_status) == (0, 0), first.errors.read_text() + second.errors.read_text()
-    assert "IN USE: the embedded stand-in" in first.output.read_text()
+    assert "IN USE: the embedded store" in first.output.read_text()
     assert len(first.rows()) == 5
     with closing(sqlite3.connect(first.output.parent / "firestore.sqlite3")) as database:
         documents = database.execute("SELECT count(*) FROM documents WHERE collection = 'events'").fetchone()

@@ -18,12 +18,9 @@ _Composite = types.StructuredQuery.CompositeFilter.Operator
 _Unary = types.StructuredQuery.UnaryFilter.Operator
 _DESCENDING = types.StructuredQuery.Direction.DESCENDING
 
-_MIRRORED = {
-    _Op.LESS_THAN: _Op.GREATER_THAN,
-    _Op.LESS_THAN_OR_EQUAL: _Op.GREATER_THAN_OR_EQUAL,
-    _Op.GREATER_THAN: _Op.LESS_THAN,
-    _Op.GREATER_THAN_OR_EQUAL: _Op.LESS_THAN_OR_EQUAL,
-}
+_GREATER = (_Op.GREATER_THAN, _Op.GREATER_THAN_OR_EQUAL)
+_INCLUSIVE = (_Op.LESS_THAN_OR_EQUAL, _Op.GREATER_THAN_OR_EQUAL)
+_SUPPORTED = (_Op.EQUAL, _Op.LESS_THAN, *_INCLUSIVE, _Op.GREATER_THAN)
 _BEYOND = b"\xff"  # a key followed by this byte sorts after every key that continues the first: no key begins with it
 
 
@@ -59,15 +56,8 @@ def plan(query: Any) -> Scan:
     for column in columns:
         column.path == NAME or parse_field_path(column.path)  # raises
     prefix = b"".join(sort_key(part.value) for part in equalities)
-    starts, ends = [prefix], [prefix + _BEYOND]
-    for part in inequalities:
-        start, end = _range(prefix, orders[0], part)
-        starts.append(start)
-        ends.append(end)
-    if query.HasField("start_at"):
-        starts.append(_position(prefix, query, query.start_at, orders))
-    if query.HasField("end_at"):
-        ends.append(_position(prefix, query, query.end_at, orders))
+    ranges = [(prefix, prefix + _BEYOND), *(_range(prefix, orders[0], part) for part in inequalities)]
+    starts, ends = zip(*ranges, *_cursors(prefix, query, orders), strict=True)
     return Scan(columns, max(starts), min(ends), query.limit.value if query.HasField("limit") else -1)
 
 
@@ -100,7 +90,7 @@ def _filters(clause: Any) -> Iterator[Any]:
 
 
 def _checked(field_filter: Any) -> Any:
-    if field_filter.op != _Op.EQUAL and field_filter.op not in _MIRRORED:
+    if field_filter.op not in _SUPPORTED:
         raise unimplemented(f"the operator {_Op(field_filter.op).name}")
     _check_operand(_path(field_filter), field_filter.value)
     if sort_key(field_filter.value) in (NULL, NAN):
@@ -136,23 +126,23 @@ def _range(prefix: bytes, column: Column, field_filter: Any) -> tuple[bytes, byt
     """Return the first key that passes an inequality, and the first key beyond: all of the operand's type."""
     key = prefix + column.encode(field_filter.value)
     rank = key[len(prefix)]
-    start, end = prefix + bytes([rank]), prefix + bytes([rank + 1])
-    match _MIRRORED[field_filter.op] if column.descending else field_filter.op:
-        case _Op.LESS_THAN:
-            return start, key
-        case _Op.LESS_THAN_OR_EQUAL:
-            return start, key + _BEYOND
-        case _Op.GREATER_THAN:
-            return key + _BEYOND, end
-    return key, end
+    is_start = (field_filter.op in _GREATER) != column.descending
+    bound = key if is_start == (field_filter.op in _INCLUSIVE) else key + _BEYOND
+    return (bound, prefix + bytes([rank + 1])) if is_start else (prefix + bytes([rank]), bound)
 
 
-def _position(prefix: bytes, query: Any, cursor: Any, orders: list[Column]) -> bytes:
-    """Return the key that a cursor points before."""
-    if len(cursor.values) > len(query.order_by):
+def _cursors(prefix: bytes, query: Any, orders: list[Column]) -> Iterator[tuple[bytes, bytes]]:
+    if query.HasField("start_at"):
+        yield _position(prefix, query.start_at, orders[: len(query.order_by)]), prefix + _BEYOND
+    if query.HasField("end_at"):
+        yield prefix, _position(prefix, query.end_at, orders[: len(query.order_by)])
+
+
+def _position(prefix: bytes, cursor: Any, orders: list[Column]) -> bytes:
+    """Return the first key after the position of a cursor."""
+    if len(cursor.values) > len(orders):
         raise invalid("A cursor has more values than the query has orders.")
-    key = prefix
     for order, value in zip(orders, cursor.values, strict=False):
         _check_operand(order.path, value)
-        key += order.encode(value)
-    return key if cursor.before else key + _BEYOND
+        prefix += order.encode(value)
+    return prefix if cursor.before else prefix + _BEYOND

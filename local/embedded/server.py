@@ -124,39 +124,30 @@ def _refuse_snapshots(request: Any) -> None:
 
 def handlers(service: Service) -> "grpc.GenericRpcHandler[Any, Any]":
     """Return the gRPC handlers of a service."""
-    unary: dict[str, tuple[Any, Callable[[Any], Any]]] = {
-        "Commit": (types.CommitRequest, service.commit),
-        "BatchWrite": (types.BatchWriteRequest, service.batch_write),
-    }
-    streaming: dict[str, tuple[Any, Callable[[Any], Iterator[Any]]]] = {
-        "BatchGetDocuments": (types.BatchGetDocumentsRequest, service.batch_get_documents),
-        "RunQuery": (types.RunQueryRequest, service.run_query),
-        "RunAggregationQuery": (types.RunAggregationQueryRequest, service.run_aggregation_query),
-    }
     methods = {
-        name: grpc.unary_unary_rpc_method_handler(_unary(request.pb(), answer), response_serializer=_serialize)
-        for name, (request, answer) in unary.items()
-    } | {
-        name: grpc.unary_stream_rpc_method_handler(_stream(request.pb(), answer), response_serializer=_serialize)
-        for name, (request, answer) in streaming.items()
+        "Commit": _unary(types.CommitRequest, service.commit),
+        "BatchWrite": _unary(types.BatchWriteRequest, service.batch_write),
+        "BatchGetDocuments": _stream(types.BatchGetDocumentsRequest, service.batch_get_documents),
+        "RunQuery": _stream(types.RunQueryRequest, service.run_query),
+        "RunAggregationQuery": _stream(types.RunAggregationQueryRequest, service.run_aggregation_query),
     }
     return grpc.method_handlers_generic_handler("google.firestore.v1.Firestore", methods)
 
 
-def _unary(request_type: Any, answer: Callable[[Any], Any]) -> Callable[..., Any]:
+def _unary(request_type: Any, answer: Callable[[Any], Any]) -> Any:
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         with _errors_as_statuses(context):
-            return answer(request_type.FromString(data))
+            return answer(request_type.pb().FromString(data))
 
-    return handle
+    return grpc.unary_unary_rpc_method_handler(handle, response_serializer=_serialize)
 
 
-def _stream(request_type: Any, answer: Callable[[Any], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def _stream(request_type: Any, answer: Callable[[Any], Iterator[Any]]) -> Any:
     def handle(data: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
         with _errors_as_statuses(context):
-            yield from answer(request_type.FromString(data))
+            yield from answer(request_type.pb().FromString(data))
 
-    return handle
+    return grpc.unary_stream_rpc_method_handler(handle, response_serializer=_serialize)
 
 
 @contextmanager

@@ -15,12 +15,10 @@ from local.embedded.sort_key import Column, index_key
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
-    project TEXT NOT NULL,
-    database TEXT NOT NULL,
+    project TEXT NOT NULL, database TEXT NOT NULL,
     path TEXT NOT NULL,        -- alternating collection and document ids: events/c9a8b7
     collection TEXT NOT NULL,  -- the path without the last id: events
-    create_time TEXT NOT NULL, -- RFC 3339, UTC, microseconds
-    update_time TEXT NOT NULL,
+    create_time TEXT NOT NULL, update_time TEXT NOT NULL, -- RFC 3339, UTC, microseconds
     fields TEXT NOT NULL,      -- JSON
     document BLOB NOT NULL,    -- google.firestore.v1.Document
     PRIMARY KEY (project, database, path)
@@ -28,17 +26,12 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE INDEX IF NOT EXISTS by_collection ON documents (project, database, collection);
 CREATE TABLE IF NOT EXISTS indexes (
     id INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
-    database TEXT NOT NULL,
-    collection TEXT NOT NULL,
+    project TEXT NOT NULL, database TEXT NOT NULL, collection TEXT NOT NULL,
     columns TEXT NOT NULL,     -- JSON: [[field path, whether descending], ...]
     UNIQUE (project, database, collection, columns)
 );
-CREATE TABLE IF NOT EXISTS entries (
-    index_id INTEGER NOT NULL,
-    key BLOB NOT NULL,         -- the sort keys of the columns
-    path TEXT NOT NULL,
-    PRIMARY KEY (index_id, key)
+CREATE TABLE IF NOT EXISTS entries ( -- one for each document that has all columns of an index
+    index_id INTEGER NOT NULL, key BLOB NOT NULL, path TEXT NOT NULL, PRIMARY KEY (index_id, key)
 ) WITHOUT ROWID;
 """
 _FIND = """
