@@ -1087,6 +1087,36 @@ def test_a_query_reads_only_what_it_returns(file: Path) -> None:
     ]
 
 
+def test_an_index_is_built_in_parts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index of many documents is built in several transactions; what is written in between is in it."""
+    monkeypatch.setattr("local.embedded.storage._PART", 2)
+    storage, collection = Storage(file), Name("p", "(default)", "c")
+    names = [collection._replace(path=f"c/{key}") for key in "abcdefg"]
+    documents = [Document(name=f"{DATABASE}/documents/{name.path}", fields={"f": integer()}) for name in names]
+    below, beside = collection._replace(path="c/a/c/x"), collection._replace(path="c0/x")
+    with storage.transaction():
+        for name, document in zip([*names[:5], below, beside], [*documents[:5], *documents[5:]], strict=True):
+            storage.put(name, document, None)
+    build, parts = Storage._build, list[str]()
+
+    def build_and_write(*arguments: Any) -> None:
+        build(*arguments)
+        parts.append(arguments[-1])
+        if len(parts) == 1:
+            storage.delete(names[0], documents[0])
+            storage.delete(names[3], documents[3])
+            storage.put(names[6], documents[6], None)
+
+    monkeypatch.setattr(Storage, "_build", build_and_write)
+    query = types.StructuredQuery.pb(types.StructuredQuery(from_=[{"collection_id": "c"}]))
+    with storage.find(collection, plan(query)) as (found, _):
+        paths = [document.name[-1] for document in found]
+    storage.close()
+
+    assert parts == ["c/", "c/b", "c/e"]
+    assert paths == ["b", "c", "e", "g"]
+
+
 def test_a_query_reads_a_snapshot(file: Path) -> None:
     """Writes that are committed while a result is streamed do not change this result."""
     storage, name = Storage(file), Name("p", "(default)", "c/a")

@@ -23,11 +23,11 @@ CREATE TABLE IF NOT EXISTS documents (
     document BLOB NOT NULL,    -- google.firestore.v1.Document
     PRIMARY KEY (project, database, path)
 );
-CREATE INDEX IF NOT EXISTS by_collection ON documents (project, database, collection);
 CREATE TABLE IF NOT EXISTS indexes (
     id INTEGER PRIMARY KEY,
     project TEXT NOT NULL, database TEXT NOT NULL, collection TEXT NOT NULL,
     columns TEXT NOT NULL,     -- JSON: [[field path, whether descending], ...]
+    built_to TEXT,             -- the last path that is indexed; NULL when all are
     UNIQUE (project, database, collection, columns)
 );
 CREATE TABLE IF NOT EXISTS entries ( -- one for each document that has all columns of an index
@@ -38,6 +38,15 @@ _FIND = """
 SELECT document FROM entries CROSS JOIN documents USING (path)
 WHERE index_id = ? AND key >= ? AND key < ? AND project = ? AND database = ? ORDER BY key LIMIT ?
 """
+_ADD_INDEX = "INSERT OR IGNORE INTO indexes VALUES (NULL, ?, ?, ?, ?, ?)"
+_GET_INDEX = """
+SELECT id, built_to FROM indexes WHERE project = ? AND database = ? AND collection = ? AND columns = ?
+"""
+_GET_PART = """
+SELECT path, document FROM documents
+WHERE project = ? AND database = ? AND path > ? AND path < ? AND collection = ? ORDER BY path LIMIT ?
+"""
+_PART = 20_000  # documents, some 0.5 s
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE index_id = ? AND key >= ? AND key < ? LIMIT ?)"
 
 
@@ -116,25 +125,24 @@ class Storage:
                 self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (index, after, name.path))
 
     def _index(self, collection: Name, columns: tuple[Column, ...]) -> int:
-        """Return the id of an index; build it if it does not exist yet."""
+        """Return the id of an index, after building it if necessary: a part at a time, so that writes go on."""
         row = (*collection, json.dumps(columns))
-        sql = "SELECT id FROM indexes WHERE project = ? AND database = ? AND collection = ? AND columns = ?"
-        with self.transaction():
-            found = self._connection.execute(sql, row).fetchone()
-            return found[0] if found else self._build(collection, columns, row)
+        while True:
+            with self.transaction():
+                self._connection.execute(_ADD_INDEX, (*row, f"{collection.path}/"))
+                index, built_to = self._connection.execute(_GET_INDEX, row).fetchone()
+                if built_to is None:
+                    return int(index)
+                self._build(index, collection, columns, built_to)
 
-    def _build(self, collection: Name, columns: tuple[Column, ...], row: tuple[str, ...]) -> int:
-        sql = "INSERT INTO indexes (project, database, collection, columns) VALUES (?, ?, ?, ?) RETURNING id"
-        (index,) = self._connection.execute(sql, row).fetchone()
-        key = lambda content: index_key(Document.FromString(content), columns)  # noqa: E731 - for SQLite
-        self._connection.create_function("index_key", 1, key)
-        # OR IGNORE passes over the documents without a key: those that lack one of the fields.
-        sql = """
-        INSERT OR IGNORE INTO entries SELECT ?, index_key(document) AS key, path FROM documents
-        WHERE project = ? AND database = ? AND collection = ? ORDER BY key
-        """
-        self._connection.execute(sql, (index, *collection))
-        return int(index)
+    def _build(self, index: int, collection: Name, columns: tuple[Column, ...], built_to: str) -> None:
+        parameters = (*collection[:2], built_to, f"{collection.path}0", collection.path, _PART)  # "0" comes after "/"
+        rows = self._connection.execute(_GET_PART, parameters).fetchall()
+        keys = ((index_key(Document.FromString(content), columns), path) for path, content in rows)
+        entries = sorted((index, key, path) for key, path in keys if key)
+        self._connection.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", entries)
+        built_to = rows[-1][0] if len(rows) == _PART else None
+        self._connection.execute("UPDATE indexes SET built_to = ? WHERE id = ?", (built_to, index))
 
     @contextmanager
     def find(self, collection: Name, scan: Scan) -> Iterator[tuple[Iterator[Any], Any]]:
