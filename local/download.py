@@ -1,35 +1,31 @@
-"""Fetches the pinned Firestore emulator: whole and verified, or not at all."""
+"""Downloads the pinned Firestore emulator."""
 
 import hashlib
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
 
 import httpx
 
 Say = Callable[[str], None]
 
-_CONNECT_LIMIT = 3.0  # seconds, so that a machine without a network does not wait
-_STALL_LIMIT = 15.0  # seconds without a byte
+_TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # seconds without a byte; the first so short for machines without a network
 
 
-class DownloadError(Exception):
-    """Raised if the emulator could not be fetched, or is not what it should be; the text is the reason in short."""
+class NotFoundError(Exception):
+    """Raised if the emulator, or a Java for it, is not available; the text is the reason in short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """An emulator to be fetched.
+    """An emulator to download.
 
     Attributes:
-        version: as the file's name has it.
+        version: as in the file's name.
         size: in bytes.
-        sha256: checksum in hex.
-        url: where it is.
+        sha256: in hex.
+        url: its address.
     """
 
     version: str
@@ -48,26 +44,28 @@ PINNED = Download(
 
 
 def download(wanted: Download, path: Path, say: Say) -> None:
-    """Fetch an emulator; its file is there whole and verified, or not at all.
+    """Download an emulator; the file appears only when it is complete and verified.
 
     Args:
-        wanted: what to fetch.
-        path: the file to make, its folder too.
-        say: takes each line of progress.
+        wanted: the download.
+        path: the file; its folder is created if necessary.
+        say: is called with each line of progress.
 
     Raises:
-        DownloadError: it could not be fetched, or is not what it should be.
+        NotFoundError: it cannot be downloaded, or its size or checksum is wrong.
     """
     try:
-        with _open(wanted.url) as response:
+        with httpx.stream("GET", wanted.url, timeout=_TIMEOUT) as response:
+            response.raise_for_status()
             say(f"Downloading the Firestore emulator ({wanted.size / 1e6:.0f} MB, once) to {path} …")
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as scratch:
-                part = Path(scratch, path.name)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+                part = Path(folder, path.name)
                 _save(response, wanted, part, say)
                 part.replace(path)
     except (httpx.HTTPError, OSError) as error:
-        raise DownloadError(str(error) or type(error).__name__) from error
+        reason = str(error) or type(error).__name__
+        raise NotFoundError(f"it is not on this machine and could not be downloaded ({reason})") from error
 
 
 def _save(response: httpx.Response, wanted: Download, path: Path, say: Say) -> None:
@@ -84,26 +82,3 @@ def _save(response: httpx.Response, wanted: Download, path: Path, say: Say) -> N
                 say(f"  {tenths}0 %")
     if (size, checksum.hexdigest()) != (wanted.size, wanted.sha256):
         raise OSError("its size or checksum is not the pinned one")
-
-
-@contextmanager
-def _open(url: str) -> Iterator[httpx.Response]:
-    """Ask for a URL in a thread: the look-up of a name can take long without a network, and knows no time-out."""
-    answers: Queue[httpx.Response | Exception] = Queue()
-    with closing(httpx.Client(timeout=httpx.Timeout(_STALL_LIMIT, connect=_CONNECT_LIMIT))) as client:
-
-        def ask() -> None:
-            try:
-                answers.put(client.send(client.build_request("GET", url), stream=True))
-            except (httpx.HTTPError, OSError) as error:
-                answers.put(error)
-
-        threading.Thread(target=ask, daemon=True).start()
-        try:
-            answer = answers.get(timeout=2 * _CONNECT_LIMIT)
-        except Empty:
-            raise TimeoutError(f"no answer within {2 * _CONNECT_LIMIT:g} s") from None
-        if isinstance(answer, Exception):
-            raise answer
-        with closing(answer):
-            yield answer.raise_for_status()

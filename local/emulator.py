@@ -1,7 +1,7 @@
-"""Finds a Firestore for this machine and starts it: the official emulator, else the embedded stand-in.
+"""Starts a Firestore on this machine: the official emulator, or the embedded store.
 
-The emulator is, in this order: the one that FIRESTORE_EMULATOR_HOST names, when it answers; gcloud's; the newest in the
-cache of the Firebase tools that a Java here can run; the pinned one, downloaded into that cache.
+The emulator is the running one that FIRESTORE_EMULATOR_HOST names; if that is not set, gcloud's; else the pinned one,
+which is downloaded if necessary.
 """
 
 import os
@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from local.download import PINNED, Download, Say
-from local.jar import NotFoundError, find_emulator
+from local.download import PINNED, Download, NotFoundError, Say
+from local.jar import find_emulator
 from local.processes import Part, PartError, free_port, running
 
 Kind = Literal["emulator", "embedded"]
 
-HOW_TO_GET_IT = (
-    "run again with a network, or run `gcloud components install cloud-firestore-emulator`, "
-    "or set FIRESTORE_EMULATOR_HOST"
+_ADVICE = (
+    "To use it, run again with a network, run `gcloud components install cloud-firestore-emulator`, "
+    "or set FIRESTORE_EMULATOR_HOST."
 )
 _MAIN_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _HTTP2_SETTINGS_TYPE, _HTTP2_FRAME_HEADER_BYTES = 4, 9
@@ -30,7 +30,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, _HTTP2_SE
 
 
 class StoreUnavailable(Exception):
-    """Raised if the Firestore that was asked for cannot be had; the text is one line that says what to do."""
+    """Raised if the requested Firestore is not available; the text is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Store:
 
     Attributes:
         host: `HOST:PORT` of its gRPC service.
-        kind: official emulator or embedded stand-in.
+        kind: official emulator or embedded store.
         origin: where it comes from, in words.
-        part: its process; None when somebody else started it.
+        part: its process; None if it was already running.
     """
 
     host: str
@@ -51,7 +51,7 @@ class Store:
 
 
 def say_on_stderr(line: str) -> None:
-    """Say a line to the person at the terminal, beside the output proper."""
+    """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -64,95 +64,82 @@ def running_store(
     pinned: Download = PINNED,
     say: Say = say_on_stderr,
 ) -> Iterator[Store]:
-    """Provide a Firestore for the time of a block.
+    """Run a Firestore for the duration of a block.
 
     Args:
-        choice: what it must be; None takes the emulator, else the embedded stand-in.
-        file: SQLite file of the embedded stand-in; the log, of either, is beside it. None: in a folder that is removed
-            afterwards.
-        environ: where programs and settings are looked up.
-        pinned: what to download when there is no emulator on this machine.
-        say: takes each line for a person.
+        choice: None for the emulator if it is available, else the embedded store.
+        file: SQLite file of the embedded store; the log of either is written beside it. None for a temporary folder.
+        environ: the environment, also of the process.
+        pinned: what to download if this machine has no emulator.
+        say: is called with each line for the user.
 
     Yields:
         The Firestore, ready.
 
     Raises:
-        StoreUnavailable: the choice cannot be had.
+        StoreUnavailable: the choice is not available, or FIRESTORE_EMULATOR_HOST does not answer.
     """
-    with ExitStack() as parts:
+    named = environ.get("FIRESTORE_EMULATOR_HOST", "").strip()
+    if named and choice != "embedded":
+        yield _named_emulator(named)
+        return
+    with ExitStack() as stack:
         if file is None:
-            file = Path(parts.enter_context(tempfile.TemporaryDirectory()), "firestore.sqlite3")
-        start = _Start(parts, file, environ)
-        if choice == "embedded":
-            yield start.embedded()
-            return
-        try:
-            store = start.emulator(pinned, say)
-        except StoreUnavailable as error:
-            if choice == "emulator":
-                raise StoreUnavailable(f"No Firestore emulator: {error}. To get it, {HOW_TO_GET_IT}.") from error
-            say(f"IN USE: the embedded stand-in, not the Firestore emulator: {error}. To get it, {HOW_TO_GET_IT}.")
-            store = start.embedded()
-        yield store
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory()), "firestore.sqlite3")
+        store = None
+        if choice != "embedded":
+            try:
+                store = _start_emulator(stack, file, environ, pinned, say)
+            except StoreUnavailable as error:
+                if choice == "emulator":
+                    raise StoreUnavailable(f"No Firestore emulator: {error}. {_ADVICE}") from error
+                say(f"IN USE: the embedded store, not the Firestore emulator: {error}. {_ADVICE}")
+        yield store or _start_embedded(stack, file, environ)
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What both ways to start a Firestore share.
+def _named_emulator(host: str) -> Store:
+    if not speaks_http2(host):
+        raise StoreUnavailable(
+            f"No Firestore emulator answers at {host}: start it, or correct or unset FIRESTORE_EMULATOR_HOST."
+        )
+    return Store(host, "emulator", "Firestore emulator of FIRESTORE_EMULATOR_HOST")
 
-    Attributes:
-        parts: ends what is started.
-        file: the stand-in's SQLite file.
-        environ: of the process.
-    """
 
-    parts: ExitStack
-    file: Path
-    environ: Mapping[str, str]
+def _start_emulator(stack: ExitStack, file: Path, environ: Mapping[str, str], pinned: Download, say: Say) -> Store:
+    try:
+        jar, java = find_emulator(environ, pinned=pinned, say=say)
+    except NotFoundError as error:
+        raise StoreUnavailable(str(error)) from error
+    store = Store(f"127.0.0.1:{(port := free_port())}", "emulator", f"Firestore emulator {jar.name}")
+    command = [str(java), "-Duser.language=en", "-cp", str(jar), _MAIN_CLASS, "start"]
+    return _start(stack, store, [*command, "--host=127.0.0.1", f"--port={port}"], file, environ)
 
-    def embedded(self) -> Store:
-        port = free_port()
-        command = [sys.executable, "-m", "local.embedded", "--port", str(port), "--file", str(self.file.resolve())]
-        return self._process(Store(f"127.0.0.1:{port}", "embedded", f"embedded stand-in, {self.file}"), command)
 
-    def emulator(self, pinned: Download, say: Say) -> Store:
-        if named := self.environ.get("FIRESTORE_EMULATOR_HOST", "").strip():
-            if speaks_http2(named):
-                return Store(named, "emulator", "Firestore emulator of FIRESTORE_EMULATOR_HOST")
-            say(f"FIRESTORE_EMULATOR_HOST is set, but no Firestore answers at {named}: looking for another one.")
-        try:
-            jar, java = find_emulator(self.environ, pinned=pinned, say=say)
-        except NotFoundError as error:
-            raise StoreUnavailable(str(error)) from error
-        port = free_port()
-        command = [str(java), "-Duser.language=en", "-cp", str(jar.path), _MAIN_CLASS, "start"]
-        command += ["--host=127.0.0.1", f"--port={port}"]
-        return self._process(Store(f"127.0.0.1:{port}", "emulator", str(jar)), command)
+def _start_embedded(stack: ExitStack, file: Path, environ: Mapping[str, str]) -> Store:
+    store = Store(f"127.0.0.1:{(port := free_port())}", "embedded", f"embedded store, {file}")
+    command = [sys.executable, "-m", "local.embedded", "--port", str(port), "--file", str(file.resolve())]
+    return _start(stack, store, command, file, environ)
 
-    def _process(self, store: Store, command: list[str]) -> Store:
-        name, log = f"Firestore ({store.kind})", self.file.with_suffix(".log")
-        part = running(name, command, log=log, environ=self.environ, ready=lambda: speaks_http2(store.host))
-        try:
-            return replace(store, part=self.parts.enter_context(part))
-        except PartError as error:
-            raise StoreUnavailable(str(error).rstrip(".")) from error
+
+def _start(stack: ExitStack, store: Store, command: list[str], file: Path, environ: Mapping[str, str]) -> Store:
+    name, log = f"Firestore ({store.kind})", file.with_suffix(".log")
+    part = running(name, command, log=log, environ=environ, ready=lambda: speaks_http2(store.host))
+    try:
+        return replace(store, part=stack.enter_context(part))
+    except PartError as error:
+        raise StoreUnavailable(str(error).rstrip(".")) from error
 
 
 def speaks_http2(host: str) -> bool:
-    """Tell whether an HTTP/2 server without TLS answers, which is what a Firestore emulator is.
+    """Tell whether an HTTP/2 server without TLS, as a Firestore emulator is one, answers at `HOST:PORT`.
 
-    Args:
-        host: `HOST:PORT`.
-
-    Returns:
-        True when it greets with SETTINGS, as RFC 9113, section 3.4, says.
+    It does if it sends SETTINGS first, as RFC 9113, section 3.4, requires.
     """
     name, _, port = host.rpartition(":")
     if not name or not port.isdecimal():
         return False
     with suppress(OSError, OverflowError), socket.create_connection((name.strip("[]"), int(port)), timeout=1) as server:
         server.sendall(_HTTP2_PREFACE)
-        greeting = server.recv(_HTTP2_FRAME_HEADER_BYTES)
-        return len(greeting) == _HTTP2_FRAME_HEADER_BYTES and greeting[3] == _HTTP2_SETTINGS_TYPE
+        frame = server.recv(_HTTP2_FRAME_HEADER_BYTES)
+        return len(frame) == _HTTP2_FRAME_HEADER_BYTES and frame[3] == _HTTP2_SETTINGS_TYPE
     return False

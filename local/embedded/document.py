@@ -1,13 +1,14 @@
-"""What a Firestore document may be: names, field paths, values and sizes, by the official emulator's rules.
+"""Firestore's rules for documents: names, field paths, values and sizes.
 
-The limits were measured on the emulator 1.19.9, and `tests/test_embedded.py` holds them to it. They are those of
-https://firebase.google.com/docs/firestore/quotas and https://firebase.google.com/docs/firestore/storage-size.
+The limits were measured on the official emulator 1.19.9, and `tests/test_conformance.py` compares the two. They are
+those of https://firebase.google.com/docs/firestore/quotas and https://firebase.google.com/docs/firestore/storage-size.
 """
 
 import base64
 import math
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import grpc
@@ -20,13 +21,11 @@ MAX_NAME_BYTES = 1500
 MAX_PATH_SEGMENTS = 200
 
 Document = types.Document.pb()
+Value = types.Value.pb()
 
 _DATABASE = re.compile(r"projects/([^/]+)/databases/(\(default\)|[A-Za-z0-9_.-]+)", re.ASCII)
 _RESERVED = re.compile(r"__.+__", re.DOTALL)
-_SIMPLE_FIELD = r"[a-zA-Z_][a-zA-Z_0-9]*"
-_QUOTED_FIELD = r"`(?:[^`\\]|\\.)+`"
-_FIELD = re.compile(f"{_SIMPLE_FIELD}|{_QUOTED_FIELD}", re.DOTALL)
-SIMPLE_PATH = re.compile(rf"{_SIMPLE_FIELD}(\.{_SIMPLE_FIELD})*")
+_FIELD = re.compile(r"[a-zA-Z_][a-zA-Z_0-9]*|`(?:[^`\\]|\\.)+`", re.DOTALL)
 _FIELD_PATH = re.compile(rf"({_FIELD.pattern})(\.({_FIELD.pattern}))*", re.DOTALL)
 _SECONDS = range(-62_135_596_800, 253_402_300_800)  # of the years 1 to 9999
 _NANOS = range(1_000_000_000)
@@ -40,43 +39,53 @@ _FIXED_BYTES = {
 }
 
 
-class RefusalError(Exception):
-    """A request that Firestore does not carry out.
+class StatusError(Exception):
+    """Raised if a request is answered with an error.
 
     Attributes:
-        code: the gRPC status that Firestore answers.
+        code: the gRPC status of the answer.
     """
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
-        """Keep the status and the words that say why."""
+        """Set the status and the message."""
         super().__init__(text)
         self.code = code
 
 
-def invalid(text: str) -> RefusalError:
-    """Return the refusal of a request that could never succeed."""
-    return RefusalError(grpc.StatusCode.INVALID_ARGUMENT, text)
+def invalid(text: str) -> StatusError:
+    """Return the error for a request that can never succeed."""
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
+def unimplemented(feature: str) -> StatusError:
+    """Return the error for a feature of Firestore that the embedded store lacks."""
+    return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"The embedded store does not support {feature}.")
 
 
 class Name(NamedTuple):
-    """The full name of a document, or of the place below which a query looks.
+    """The name of a document, a collection or a database.
 
     Attributes:
         project: the project's id.
         database: the database's id.
-        path: collection and document ids in turn, joined by slashes; empty for the database itself.
+        path: alternating collection and document ids, joined by slashes; empty for the database itself.
     """
 
     project: str
     database: str
     path: str
 
+    @property
+    def parent(self) -> "Name":
+        """The collection of this document."""
+        return self._replace(path=self.path.rpartition("/")[0])
+
 
 def parse_database(name: str) -> Name:
-    """Take `projects/P/databases/D` apart.
+    """Parse `projects/P/databases/D`.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT, it is none.
+        StatusError: INVALID_ARGUMENT.
     """
     match = _DATABASE.fullmatch(name)
     if not match:
@@ -85,73 +94,76 @@ def parse_database(name: str) -> Name:
 
 
 def parse_parent(name: str) -> Name:
-    """Take the name of a document, or of a database's `documents`, apart.
+    """Parse the name of a document, or `projects/P/databases/D/documents`.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT, it is none.
+        StatusError: INVALID_ARGUMENT.
     """
     database, separator, path = name.partition("/documents")
     if not separator or (path and not path.startswith("/")):
         raise invalid(f'"{name}" lacks "documents".')
     segments = path.split("/")[1:]
     if len(segments) % 2 or len(segments) > MAX_PATH_SEGMENTS:
-        raise invalid(
-            f'"{name}" is not made of pairs of a collection and a document, {MAX_PATH_SEGMENTS // 2} at most.'
-        )
+        raise invalid(f'"{name}" is not made of at most {MAX_PATH_SEGMENTS // 2} pairs of a collection and a document.')
     for segment in segments:
         _check_id(segment)
     return parse_database(database)._replace(path=path[1:])
 
 
 def parse_name(name: str) -> Name:
-    """Take the name of a document apart.
+    """Parse the name of a document.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT, it is none.
+        StatusError: INVALID_ARGUMENT.
     """
     parsed = parse_parent(name)
     if not parsed.path:
-        raise invalid(f'"{name}" names no document.')
+        raise invalid(f'"{name}" is not the name of a document.')
     return parsed
 
 
 def _check_id(segment: str) -> None:
     if segment in ("", ".", "..") or len(segment.encode()) > MAX_NAME_BYTES:
-        raise invalid(f'"{segment:.80}" cannot be an id: 1 to {MAX_NAME_BYTES} bytes, not "." and not "..".')
+        raise invalid(f'"{segment:.80}" is not a valid id: 1 to {MAX_NAME_BYTES} bytes, not "." and not "..".')
     if _RESERVED.fullmatch(segment):
         raise invalid(f'The id "{segment}" is reserved.')
 
 
-def parse_field_path(text: str) -> list[str]:
-    """Take a field path such as ``data.`a field`.value`` apart into names.
+@lru_cache
+def parse_field_path(text: str) -> tuple[str, ...]:
+    """Split a field path such as ``data.`a field`.value`` into field names.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT, it is none, or one that Firestore keeps for itself.
+        StatusError: INVALID_ARGUMENT, also for a reserved name.
     """
     if not _FIELD_PATH.fullmatch(text):
-        raise invalid(f'"{text:.80}" is not a field path; a name of other than letters, digits and _ needs backticks.')
+        raise invalid(
+            f'"{text:.80}" is not a field path; quote names of other than letters, digits and _ in backticks.'
+        )
     parts = _FIELD.findall(text)
     names = [re.sub(r"\\(.)", r"\1", part[1:-1], flags=re.DOTALL) if part[0] == "`" else part for part in parts]
     if any(_RESERVED.fullmatch(name) for name in names) or len(".".join(names).encode()) > MAX_NAME_BYTES:
         raise invalid(f'The field path "{text:.80}" is reserved, or longer than {MAX_NAME_BYTES} bytes.')
-    return names
+    return tuple(names)
 
 
 def check_fields(fields: Any, path_bytes: int = 0, depth: int = 0) -> None:
-    """Refuse fields that no document can hold, and cut their timestamps to microseconds, as Firestore does.
+    """Check the fields of a document, and truncate their timestamps to microseconds, as Firestore does.
 
     Args:
         fields: the protobuf map of a Document or a MapValue.
-        path_bytes: UTF-8 bytes of the field path before these fields, its last dot included.
-        depth: how many maps and arrays lie around them.
+        path_bytes: UTF-8 bytes of the field path before these fields, including its last dot.
+        depth: the number of maps and arrays around them.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT.
+        StatusError: INVALID_ARGUMENT, Firestore cannot store them.
     """
     for name, value in fields.items():
         length = path_bytes + len(name.encode())
         if not name or _RESERVED.fullmatch(name) or length > MAX_NAME_BYTES:
-            raise invalid(f'"{name:.80}" cannot be a field: empty, reserved or its path over {MAX_NAME_BYTES} bytes.')
+            raise invalid(
+                f'"{name:.80}" is not a field name: empty, reserved, or its path over {MAX_NAME_BYTES} bytes.'
+            )
         _check_value(value, length + 1, depth)
 
 
@@ -172,7 +184,7 @@ def _check_value(value: Any, path_bytes: int, depth: int) -> None:
         case "reference_value":
             parse_name(value.reference_value)
         case None:
-            raise invalid("A value is without a type.")
+            raise invalid("A value has no type.")
 
 
 def _check_length(content: bytes) -> None:
@@ -189,30 +201,30 @@ def _deeper(depth: int) -> int:
 def _check_array(values: Iterable[Any], path_bytes: int, depth: int) -> None:
     for value in values:
         if value.HasField("array_value"):
-            raise invalid("An array lies directly in an array.")
+            raise invalid("An array contains an array.")
         _check_value(value, path_bytes, depth)
 
 
 def _check_timestamp(timestamp: Any) -> None:
     if timestamp.seconds not in _SECONDS or timestamp.nanos not in _NANOS:
-        raise invalid("A timestamp is outside the years 1 to 9999, or has no true nanoseconds.")
+        raise invalid("A timestamp is outside the years 1 to 9999, or its nanoseconds are out of range.")
     timestamp.nanos -= timestamp.nanos % 1000
 
 
 def _check_geo_point(point: Any) -> None:
     if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):  # noqa: PLR2004 - degrees
-        raise invalid("A geo point is not on the globe.")
+        raise invalid("The latitude or longitude of a geo point is out of range.")
 
 
 def check_size(document: Any) -> None:
-    """Refuse a document over 1 MiB, as Firestore counts it.
+    """Check that a document is at most 1 MiB, as Firestore computes its size.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT.
+        StatusError: INVALID_ARGUMENT.
     """
     size = _path_bytes(document.name) + _fields_bytes(document.fields) + 32
     if size > MAX_DOCUMENT_BYTES:
-        raise invalid(f"The document is {size} bytes long; {MAX_DOCUMENT_BYTES} is the limit.")
+        raise invalid(f"The document has {size} bytes; the limit is {MAX_DOCUMENT_BYTES}.")
 
 
 def _path_bytes(name: str) -> int:
@@ -238,7 +250,7 @@ def _value_bytes(value: Any) -> int:
     return _FIXED_BYTES[kind]
 
 
-def get_field(fields: Any, path: list[str]) -> Any:
+def get_field(fields: Any, path: tuple[str, ...]) -> Any:
     """Return the value at a field path, or None."""
     *outer, last = path
     for name in outer:
@@ -248,8 +260,8 @@ def get_field(fields: Any, path: list[str]) -> Any:
     return fields.get(last)
 
 
-def set_field(fields: Any, path: list[str], value: Any) -> None:
-    """Put a value at a field path, with the maps that lead there; None takes away what is there."""
+def set_field(fields: Any, path: tuple[str, ...], value: Any) -> None:
+    """Set the value at a field path, creating maps on the way; None deletes the field."""
     *outer, last = path
     for name in outer:
         if value is None and (name not in fields or not fields[name].HasField("map_value")):
@@ -263,10 +275,10 @@ def set_field(fields: Any, path: list[str], value: Any) -> None:
 
 
 def masked(document: Any, paths: Iterable[str]) -> Any:
-    """Return a document of only these fields.
+    """Return a copy of a document with only the fields at these paths.
 
     Raises:
-        RefusalError: INVALID_ARGUMENT, one is no field path.
+        StatusError: INVALID_ARGUMENT, one is not a field path.
     """
     part = Document(name=document.name, create_time=document.create_time, update_time=document.update_time)
     for path in paths:
@@ -277,7 +289,7 @@ def masked(document: Any, paths: Iterable[str]) -> Any:
 
 
 def to_json(fields: Any) -> dict[str, Any]:
-    """Return fields as JSON that a person reads: timestamps in RFC 3339, bytes in base64, references as full names."""
+    """Return fields as JSON for people: timestamps in RFC 3339, bytes in base64, references as full names."""
     return {name: _to_json(fields[name]) for name in sorted(fields)}
 
 
@@ -288,7 +300,7 @@ def _to_json(value: Any) -> Any:
 
 
 def rfc3339(timestamp: Any) -> str:
-    """Return a protobuf Timestamp in RFC 3339, UTC, always with six digits: such texts sort by time."""
+    """Return a protobuf Timestamp in RFC 3339, UTC, always with six decimals, so that such texts sort by time."""
     text: str = timestamp.ToDatetime().isoformat(timespec="microseconds")
     return text + "Z"
 
