@@ -132,12 +132,14 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         released: set it, and the calls that hang return.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: grpc.ServerCredentials | None = None) -> None:
         """Listen on a free port of the loopback interface.
 
         Args:
             target: `HOST:PORT` of the Firestore.
+            tls: credentials of the proxy, if it is to use TLS.
         """
+        self._tls = tls
         self.faults: deque[Fault] = deque()
         self.otherwise: Callable[[], Fault] = lambda: forward_only
         self.calls = self.bent = 0
@@ -151,7 +153,8 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def _serve(self, port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(_THREADS))
         server.add_generic_rpc_handlers((self,))
-        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        port = server.add_secure_port(address, self._tls) if self._tls else server.add_insecure_port(address)
         server.start()
         return server, port
 

@@ -1,0 +1,204 @@
+"""Access tokens: refreshing a token that is still valid delays and fails no delivery.
+
+The function runs as on Cloud Run: google-auth's own credentials of a Compute Engine metadata server, which is a fake
+one, and a channel with TLS to a Firestore, which is the proxy.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests import signing
+from tests.conftest import ROOT, Documents
+from tests.events import encode, envelope
+from tests.proxy import Proxy
+from tests.test_process import Function
+
+STALE = 120  # seconds; google-auth refreshes in the last 225 of a token's life
+NO_ANSWER = "no access token within 8 s: the metadata server or the credentials do not answer"
+NO_TOKEN = "no access token: the metadata server or the credentials do not give one"
+
+
+class MetadataServer:
+    """A fake metadata server.
+
+    Attributes:
+        host: `HOST:PORT`.
+        expires_in: life of the tokens that it gives, in seconds.
+        fault: called before a token is given; returns the status of the answer.
+        tokens: how many were asked for.
+    """
+
+    def __init__(self) -> None:
+        """Listen on a free port of the loopback interface."""
+        self.expires_in = STALE
+        self.fault: Callable[[], int] = lambda: 200
+        self.tokens = 0
+        self.released = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, answer = server.answer(self.path)
+                body = answer.encode()
+                self.send_response(status)
+                self.send_header("Metadata-Flavor", "Google")
+                self.send_header("Content-Type", "application/json" if body[:1] == b"{" else "text/plain")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_arguments: Any) -> None:
+                """Write nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.host = f"127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Return status and body."""
+        if "/token" in path:
+            self.tokens += 1
+            token = {"access_token": f"token-{self.tokens}", "expires_in": self.expires_in, "token_type": "Bearer"}
+            return self.fault(), json.dumps(token)
+        if "/service-accounts/" in path:
+            return 200, json.dumps({"email": "dt@demo.invalid", "scopes": [], "aliases": ["default"]})
+        if "universe-domain" in path:
+            return 200, "googleapis.com"
+        return 200, "demo-project"
+
+    def hang(self) -> int:
+        """Do not answer until the end of the test."""
+        self.released.wait()
+        return 503
+
+    def stop(self) -> None:
+        """Release what hangs and close."""
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def metadata_server() -> Iterator[MetadataServer]:
+    """Return a fake metadata server."""
+    server = MetadataServer()
+    yield server
+    server.stop()
+
+
+def certificate() -> tuple[bytes, bytes]:
+    """Return a key and a certificate of its own for localhost, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem, made.public_bytes(Encoding.PEM)
+
+
+@pytest.fixture
+def function(
+    metadata_server: MetadataServer, firestore_host: str, project: str, tmp_path: Path
+) -> Iterator[tuple[Function, Proxy]]:
+    """Return the function and the Firestore with TLS that it uses."""
+    key, chain = certificate()
+    (tmp_path / "roots.pem").write_bytes(chain)
+    proxy = Proxy(firestore_host, tls=grpc.ssl_server_credentials([(key, chain)]))
+    port = proxy.host.rpartition(":")[2]
+    (tmp_path / "main.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"from receiver import credentials\ncredentials.HOST = 'localhost:{port}'\n"
+        "from main import dataconnector_endpoint as endpoint\n"
+        "def __getattr__(name): return endpoint\n"
+        "dataconnector_endpoint = endpoint\n"
+    )
+    environ = {
+        "DT_SIGNATURE_SECRET": signing.SECRET,
+        "GOOGLE_CLOUD_PROJECT": project,
+        "FIRESTORE_EMULATOR_HOST": "",
+        "GOOGLE_APPLICATION_CREDENTIALS": "",
+        "CLOUDSDK_CONFIG": str(tmp_path / "empty"),
+        "GCE_METADATA_HOST": metadata_server.host,
+        "GCE_METADATA_IP": metadata_server.host,
+        "GCE_METADATA_ROOT": metadata_server.host,
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "roots.pem"),
+        "no_proxy": "*",
+    }
+    process = Function(environ, tmp_path / "function.log", source=tmp_path / "main.py")
+    yield process, proxy
+    process.kill()
+    proxy.stop()
+
+
+def deliver(process: Function) -> int:
+    """Deliver a new event; return the status."""
+    body = encode(envelope())
+    headers = {"X-Dt-Signature": signing.sign(body)}
+    return httpx.post(process.url, content=body, headers=headers, timeout=30).status_code
+
+
+def _slow() -> int:
+    time.sleep(3)
+    return 200
+
+
+@pytest.mark.parametrize("fault", ["slow", "answers 503", "hangs"])
+def test_refresh_of_a_valid_token_fails_no_delivery(
+    function: tuple[Function, Proxy], metadata_server: MetadataServer, stored: Documents, fault: str
+) -> None:
+    """While a token is still valid, a metadata server that is slow, fails or hangs delays and fails no delivery."""
+    process, _ = function
+    assert deliver(process) == 200
+    metadata_server.fault = {"slow": _slow, "answers 503": lambda: 503, "hangs": metadata_server.hang}[fault]
+
+    statuses = [deliver(process) for _ in range(12)]
+
+    assert statuses == [200] * 12
+    assert len(stored()) == 13
+    assert metadata_server.tokens > 1
+    latencies = [json.loads(line)["latencyMs"] for line in process.log_lines()]
+    assert max(latencies[1:]) < 2_500  # ms; no delivery has waited for the metadata server
+
+
+@pytest.mark.parametrize("fault", ["answers 404", "hangs"])
+def test_missing_token_is_named(
+    function: tuple[Function, Proxy], metadata_server: MetadataServer, fault: str
+) -> None:
+    """Without a valid token the answer is 503, and the log names the credentials, not Firestore."""
+    process, _ = function
+    metadata_server.fault = metadata_server.hang if fault == "hangs" else lambda: 404
+
+    assert deliver(process) == 503
+
+    assert list(process.reasons()) == [NO_ANSWER if fault == "hangs" else NO_TOKEN]
+
+
+def test_token_is_used_until_it_expires(function: tuple[Function, Proxy], metadata_server: MetadataServer) -> None:
+    """A token that is not in the last minutes of its life is not refreshed."""
+    process, _ = function
+    metadata_server.expires_in = 3600
+
+    assert [deliver(process) for _ in range(3)] == [200] * 3
+
+    assert metadata_server.tokens == 1
