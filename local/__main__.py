@@ -81,12 +81,12 @@ class _Options:
     help="Folder for the logs and the embedded store.",
 )
 def _command(**options: Any) -> int:
-    r"""Run the whole system on this machine and show each event as it is stored.
+    """Run the whole system on this machine and show each event as it is stored.
 
     \b
     Exit status: 0 after Ctrl-C, and when each of --events is stored once;
     1 when not, or when a process of the system dies; 2 for a wrong argument.
-    """
+    """  # noqa: D301 - click needs the backspace character
     chosen = _Options(**options)
     if chosen.serve and chosen.events is not None:
         raise click.UsageError("Choose --serve or --events, not both.")
