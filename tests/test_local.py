@@ -395,7 +395,7 @@ class TestRows:
     def test_a_terminal_gets_colour_and_rows_that_fit(
         self, tmp_path: Path, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Each row fits into one line; an event that was logged as stored but is not in Firestore is shown as NOT FOUND."""
+        """Each row fits into one line; an event logged as stored but missing in Firestore is NOT FOUND."""
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
         line = {"outcome": "stored", "eventId": "lost", "latencyMs": 1.0, "eventType": "temperature"}
         (tmp_path / "log").write_text(f"a server's own words\n{json.dumps(line)}\nan unfinished li")
@@ -500,7 +500,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 @pytest.mark.usefixtures("emulator_host")
 def test_run_on_the_emulator(run: Callable[..., Run]) -> None:
-    """`./run.sh --events 5` starts an emulator, prints five rows without colour, finds five documents and exits with 0."""
+    """`./run.sh --events 5` starts an emulator, prints five plain rows, finds five documents and exits with 0."""
     system = run("--events", "5", "--store", "emulator", command=("./run.sh",))
 
     status = system.wait()
