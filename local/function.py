@@ -1,4 +1,4 @@
-"""Starts the function as it is served in the cloud: by functions-framework, on a port of this machine."""
+"""Starts the function as Google Cloud does, with functions-framework, on a port of this machine."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,19 +7,13 @@ from pathlib import Path
 
 from local.processes import ROOT, Part, accepts, running
 
-PROJECT = "demo-dt-firestore"  # Google's own tools never let a project whose id begins with demo- meet a real one
+PROJECT = "demo-dt-firestore"  # the emulators never connect a project id that begins with demo- to the cloud
 
 
 def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict[str, str]:
-    """Return an environment in which nothing can reach a Firestore in the cloud.
+    """Return settings for the function that lead to the Firestore at `host` (`HOST:PORT`), never to the cloud.
 
-    Args:
-        environ: the environment to start from; the function's other settings are kept.
-        host: `HOST:PORT` of the Firestore on this machine.
-        secret: the signature secret.
-
-    Returns:
-        The environment for the function, and for whoever reads what it stored.
+    The function's other settings are copied from `environ`. A reader of the stored documents needs the same settings.
     """
     dropped = {"K_SERVICE", "DEBUG", "CLOUD_RUN_TIMEOUT_SECONDS"}
     return {
@@ -28,24 +22,16 @@ def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict
         "GOOGLE_CLOUD_PROJECT": environ.get("GOOGLE_CLOUD_PROJECT", "").strip() or PROJECT,
         "FIRESTORE_EMULATOR_HOST": host,
         "LOG_LEVEL": "INFO",  # the view reads the log
-        "no_grpc_proxy": host.rpartition(":")[0],  # a proxy named in the environment is not meant for this machine
+        "no_grpc_proxy": host.rpartition(":")[0],  # no proxy for connections to this machine
     }
 
 
 @contextmanager
 def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Part]:
-    """Run the function for the time of a block.
-
-    Args:
-        port: TCP port on 127.0.0.1.
-        log: file for its log.
-        environ: its settings.
-
-    Yields:
-        Its process, which accepts requests.
+    """Run the function on 127.0.0.1 until the end of the block; it accepts requests when the block begins.
 
     Raises:
-        PartError: it did not start; the text has its own last word.
+        PartError: it did not start; the text ends with the last line of its log.
     """
     command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--source=main.py"]
     command += ["--signature-type=http", "--host=127.0.0.1", f"--port={port}"]

@@ -1,4 +1,4 @@
-"""Child processes: each in a process group of its own, ready before it is used, ended with all of its group."""
+"""Child processes, each in its own process group: waits until each is ready, and stops the whole group."""
 
 import os
 import signal
@@ -13,61 +13,52 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
-START_LIMIT = 60.0  # seconds; a cold Java on a busy machine wants some
+START_LIMIT = 60.0  # seconds; Java starts slowly on a busy machine
 _POLL = 0.05  # seconds
 
-# PR_SET_PDEATHSIG: what was started here ends even if this process is killed outright. It holds through an exec.
+# PR_SET_PDEATHSIG: the child gets SIGTERM when this process dies, even by SIGKILL. The setting survives exec.
 _DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 class PartError(Exception):
-    """Raised if a part of the system does not start, or ends before it should; the text is one line for a person."""
+    """Raised if a process of the system does not start or ends unexpectedly; the text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A running child process.
-
-    Attributes:
-        name: what a person calls it.
-        process: the leader of the process group.
-        log: where its output goes.
-    """
+    """A child process: its name in messages, the leader of its process group, and the log with its output."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def check(self) -> None:
-        """Return if the part is still running.
+        """Check that the process is running.
 
         Raises:
-            PartError: it is not.
+            PartError: it has ended.
         """
         status = self.process.poll()
         if status is not None:
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise PartError(f"{self.name} {how}. Its log: {self.log}{_last_words(self.log)}")
+            raise PartError(f"{self.name} {how}. Its log: {self.log}{_last_line(self.log)}")
 
 
 @contextmanager
 def running(
     name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str], ready: Callable[[], bool]
 ) -> Iterator[Part]:
-    """Run a command in the project's folder, from the moment when it is ready to the end of the block.
+    """Run a command in the project's folder until the end of the block, which begins once `ready` returns True.
 
     Args:
-        name: what a person calls it.
+        name: for messages.
         command: program and arguments.
-        log: file for its output, made anew.
+        log: file for its output, overwritten.
         environ: its environment.
-        ready: tells whether it can be used now.
-
-    Yields:
-        The running part.
+        ready: tells whether the process can be used.
 
     Raises:
-        PartError: it ended before it was ready, or took too long.
+        PartError: it ended before it was ready, or was not ready in time.
     """
     guard = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT] if sys.platform == "linux" else []
     with log.open("wb") as output:
@@ -78,7 +69,7 @@ def running(
             stderr=subprocess.STDOUT,
             env=environ,
             cwd=ROOT,
-            start_new_session=True,  # a Ctrl-C at the terminal is for the parent, who ends the parts in order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which stops its children in order
         )
     part = Part(name, process, log)
     try:
@@ -95,45 +86,34 @@ def _wait_until_ready(part: Part, ready: Callable[[], bool]) -> None:
         if time.monotonic() > limit:
             raise PartError(f"{part.name} was not ready within {START_LIMIT:g} s. Its log: {part.log}")
         time.sleep(_POLL)
-    part.check()  # another program's answer at the same port does not count
+    part.check()  # the answer may have come from another program at the same port
 
 
-def _last_words(log: Path) -> str:
+def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f" (last line: {lines[-1].strip()[:300]})" if lines else ""
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process group: politely, and after a grace for good.
-
-    Args:
-        process: its leader, ended or not.
-    """
+    """Stop a process group, whether its leader `process` still runs or not: SIGTERM, then after `GRACE` SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # whoever is left, be it a worker that outlived its leader
+        os.killpg(process.pid, signal.SIGKILL)  # a worker may outlive its leader
     process.wait()
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    """Return an unused TCP port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def port_is_free(port: int) -> bool:
-    """Tell whether a server could listen on a TCP port of 127.0.0.1.
-
-    Args:
-        port: from 1 to 65535.
-
-    Returns:
-        False when it is taken, or not allowed to this user.
-    """
+    """Tell whether this user can listen on a TCP port of 127.0.0.1."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
@@ -142,7 +122,7 @@ def port_is_free(port: int) -> bool:
 
 
 def accepts(port: int) -> bool:
-    """Tell whether a server accepts connections at a TCP port of 127.0.0.1."""
+    """Tell whether a server accepts connections on a TCP port of 127.0.0.1."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

@@ -1,4 +1,4 @@
-"""Reads events back from Firestore, as any other program would."""
+"""Reads stored events from Firestore with the public client."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -14,35 +14,23 @@ BATCH = 300  # documents in one request
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads one collection.
-
-    Attributes:
-        database: the client.
-        collection: where the events are.
-    """
+    """Reads documents of one collection."""
 
     database: AsyncClient
     collection: str
 
     async def read(self, keys: Collection[str]) -> dict[str, dict[str, Any]]:
-        """Read documents.
-
-        Args:
-            keys: their ids.
-
-        Returns:
-            The contents of those that exist, by id.
-        """
+        """Return the fields of those documents that exist, by id."""
         return {snapshot.id: snapshot.to_dict() or {} async for snapshot in self._snapshots(keys) if snapshot.exists}
 
     async def problems(self, keys: Sequence[str]) -> list[str]:
-        """Look whether events are there, each once.
+        """Check that each event is stored once.
 
         Args:
-            keys: the ids of the events that were sent.
+            keys: the ids of the sent events.
 
         Returns:
-            A line for each event that is missing, was written again after its creation, or shares its id with another.
+            A line for each event that is missing, was written again after its creation, or was sent more than once.
         """
         found = [f"event {key} was sent {number} times" for key, number in Counter(keys).items() if number > 1]
         async for snapshot in self._snapshots(keys):
@@ -60,13 +48,6 @@ class Reader:
 
 
 def batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """Split what is too much for one request.
-
-    Args:
-        items: any number.
-
-    Yields:
-        Up to `BATCH` of them at a time, in their order.
-    """
+    """Split a sequence into parts of at most `BATCH` items."""
     for start in range(0, len(items), BATCH):
         yield items[start : start + BATCH]

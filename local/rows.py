@@ -1,4 +1,4 @@
-"""Makes a row for a person from a line of the function's log and the document that it speaks of. Pure."""
+"""Makes a row of the terminal view from a line of the function's log and the stored document. Pure."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -25,15 +25,14 @@ _VALUES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 class Row(NamedTuple):
-    """What a person sees of one request, as text without control characters.
+    """One request as text without control characters.
 
     Attributes:
-        time: of the commit by Firestore's clock, or of now where there was none; local time.
-        device: its label `name`, else its id.
-        type: of the event.
-        value: with its unit; of a refused request the reason.
+        time: local time of the commit by Firestore's clock, or the current time if nothing was committed.
+        device: its label `name`, or its id if it has no such label.
+        value: with its unit, or the reason why the request was refused.
         outcome: as in the log.
-        latency: the function's own, from the request to its answer.
+        latency: as the function measured it, from request to response.
     """
 
     time: str
@@ -45,15 +44,12 @@ class Row(NamedTuple):
 
 
 def make_row(line: Mapping[str, Any], document: Mapping[str, Any] | None, now: datetime) -> Row:
-    """Make a row.
+    """Make a row: time, device, type and value come from the document; outcome and latency from the log.
 
     Args:
         line: of the function's log.
-        document: what Firestore holds of the event; None when nothing, or when the request was refused.
-        now: the time, with its zone.
-
-    Returns:
-        The row: time, device, type and value come from the document; outcome and latency from the log.
+        document: None if the event is not in Firestore, or the request was refused.
+        now: with a time zone.
     """
     outcome = str(line["outcome"])
     if outcome in ACKNOWLEDGED and document is None:
@@ -76,13 +72,9 @@ def make_row(line: Mapping[str, Any], document: Mapping[str, Any] | None, now: d
 
 
 def describe(document: Mapping[str, Any]) -> str:
-    """Say what an event tells, in its unit.
+    """Return the value of a stored event with its unit, such as "21.5 °C" or "OPEN".
 
-    Args:
-        document: as stored; its `data` may be anything.
-
-    Returns:
-        Such as "21.5 °C" or "OPEN"; JSON for what is not known, and nothing for nothing.
+    Data of an unknown shape is returned as JSON, and missing data as an empty string.
     """
     event_type, data = document.get("eventType"), document.get("data")
     try:
@@ -107,5 +99,5 @@ def _device(known: Mapping[str, Any]) -> Any:
 
 
 def _printable(value: Any) -> str:
-    """Whoever sends an event must not control the terminal of whoever watches."""
+    """Replace control characters: an event must not control the terminal that shows it."""
     return "".join(char if char.isprintable() else "?" for char in str(value)[:_LONGEST])

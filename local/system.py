@@ -1,4 +1,4 @@
-"""The system on one machine: a Firestore and the function before it, started, watched and ended together."""
+"""Starts, monitors and stops the system on one machine: a Firestore and the function that writes to it."""
 
 import asyncio
 import fcntl
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+import click
 from google.cloud.firestore import AsyncClient
 
 from local.emulator import Kind, Store, running_store
@@ -21,21 +22,9 @@ DEFAULT_PORT = 8080
 _WATCH = 0.2  # seconds
 
 
-class Problem(Exception):
-    """Raised if an argument cannot be followed; its text says what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class System:
-    """What is running.
-
-    Attributes:
-        store: the Firestore.
-        function: the function's process.
-        url: of the function.
-        secret_file: holds the signature secret.
-        environ: the function's settings.
-    """
+    """The running system; `url` and `environ` (its settings) are the function's."""
 
     store: Store
     function: Part
@@ -45,19 +34,19 @@ class System:
 
     @property
     def collection(self) -> str:
-        """Where the events are."""
+        """Name of the collection of events."""
         return self.environ.get("EVENTS_COLLECTION", "").strip() or "events"
 
     def reader(self) -> Reader:
-        """Return what reads the events back; only within the environment of the function."""
+        """Return a reader of the stored events; `os.environ` must hold the function's settings."""
         database = self.environ.get("FIRESTORE_DATABASE", "").strip() or "(default)"
         return Reader(AsyncClient(self.environ["GOOGLE_CLOUD_PROJECT"], database=database), self.collection)
 
     async def watch(self) -> NoReturn:
-        """Return never.
+        """Wait until a process dies.
 
         Raises:
-            PartError: a part has died.
+            PartError: the function's or Firestore's process has ended.
         """
         while True:
             for part in filter(None, (self.function, self.store.part)):
@@ -67,19 +56,16 @@ class System:
 
 @contextmanager
 def running_system(*, folder: Path, port: int | None, choice: Kind | None) -> Iterator[System]:
-    """Run a Firestore and the function for the time of a block.
+    """Run a Firestore and the function until the end of the block.
 
     Args:
-        folder: for logs, the secret and the embedded store; made where there is none.
-        port: of the function; None takes 8080, or a free one.
-        choice: of the Firestore; None takes the emulator, else the embedded stand-in.
-
-    Yields:
-        The running system.
+        folder: for logs, the secret and the embedded store; created if it is missing.
+        port: of the function; None means 8080, or a free port if that is in use.
+        choice: None means the emulator, or the embedded store if no emulator is available.
 
     Raises:
-        Problem: the port, or the folder, is taken.
-        StoreUnavailable: the Firestore that was asked for cannot be had.
+        click.UsageError: the port or the folder cannot be used.
+        StoreUnavailable: the chosen Firestore is not available.
         PartError: the function did not start.
     """
     with _hold(folder):
@@ -92,16 +78,20 @@ def running_system(*, folder: Path, port: int | None, choice: Kind | None) -> It
 
 
 def _hold(folder: Path) -> TextIO:
-    """Lock the folder, until the file is closed: two systems would write into each other's logs and database."""
+    """Lock the folder until the returned file is closed, so that no second system writes to its logs and database."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise Problem(f"Another run uses the folder {folder}: end it, or choose one with --state.") from None
+        raise click.UsageError(
+            f"Another run uses the folder {folder}: stop it, or choose another folder with --state."
+        ) from None
     except OSError as error:
-        raise Problem(f"The folder {folder} cannot be used ({error.strerror}): choose one with --state.") from error
+        raise click.UsageError(
+            f"The folder {folder} cannot be used ({error.strerror}): choose another one with --state."
+        ) from error
     return lock
 
 
@@ -109,14 +99,14 @@ def _port(chosen: int | None) -> int:
     if port_is_free(chosen or DEFAULT_PORT):
         return chosen or DEFAULT_PORT
     if chosen:
-        raise Problem(f"Port {chosen} is busy, or not allowed: choose another one with --port, or leave it out.")
+        raise click.UsageError(f"Port {chosen} is in use or not permitted: choose another one with --port, or omit it.")
     port = free_port()
-    say(f"Port {DEFAULT_PORT} is busy: the function listens on {port} instead.")
+    say(f"Port {DEFAULT_PORT} is in use: the function listens on {port} instead.")
     return port
 
 
 def _secret(folder: Path) -> tuple[Path, str]:
-    """Take the environment's secret, else draw one; it is in a file for who sends events."""
+    """Write the secret, from the environment or a random one, to a file that the simulator can read."""
     secret = os.environ.get("DT_SIGNATURE_SECRET", "").strip() or secrets.token_urlsafe(32)
     file = folder / "signature-secret"
     file.unlink(missing_ok=True)
@@ -126,5 +116,5 @@ def _secret(folder: Path) -> tuple[Path, str]:
 
 
 def say(line: str) -> None:
-    """Say a line to the person at the terminal."""
+    """Print a line immediately."""
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""Shows each event as it is stored: the function's log says that it was, Firestore says what."""
+"""Shows each request as a row: the outcome from the function's log, the event from Firestore."""
 
 import asyncio
 import json
@@ -17,47 +17,37 @@ from local.reader import Reader, batches
 from local.rows import ACKNOWLEDGED, Row, make_row
 
 _POLL = 0.1  # seconds
-_WIDTHS = (8, 0, 18, 0, 14, 9)  # characters of a row's cells; 0: an equal share of what is left
-_PLAIN_WIDTH = 140  # characters, where the output is no terminal
+_TIME, _TYPE, _OUTCOME, _LATENCY, _NARROWEST, _GAP = 8, 18, 14, 9, 8, 2  # characters
+_PLAIN_WIDTH = 140  # characters, if the output is not a terminal
 _LATENCIES_KEPT = 10_000
 
 
 class View:
-    """What a person sees: rows, coloured where the output is a terminal, and totals.
-
-    Attributes:
-        outcomes: how many requests ended in which way.
-    """
+    """Prints a row per request, coloured in a terminal, and counts the requests by outcome."""
 
     def __init__(self, console: Console, log: Path, reader: Reader) -> None:
-        """Begin at the start of the log.
-
-        Args:
-            console: where to print.
-            log: the function's log, which grows.
-            reader: reads the events back.
-        """
+        """Start at the beginning of the log."""
         self.outcomes: Counter[str] = Counter()
         self._console, self._log, self._reader = console, log, reader
-        self._position = 0  # in the log, of the first byte not shown yet
+        self._position = 0  # in the log: the first byte that is not shown yet
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._started = time.monotonic()
 
     def live(self) -> AbstractContextManager[Any]:
-        """Print the header; return a block in which a terminal keeps the totals in sight below the rows."""
+        """Print the header; return a context in which a terminal shows the totals below the rows."""
         self._print(Row("TIME", "DEVICE", "TYPE", "VALUE", "OUTCOME", "LATENCY"), "")
         if not self._console.is_terminal:
             return nullcontext()
         return Live(get_renderable=self.totals, console=self._console, refresh_per_second=4, transient=True)
 
     async def follow(self) -> None:
-        """Show what comes, until cancelled."""
+        """Show new lines of the log until cancelled."""
         while True:
             await self.catch_up()
             await asyncio.sleep(_POLL)
 
     async def catch_up(self) -> None:
-        """Show what came since the last time; cancelled meanwhile, it goes on the next time where it stopped."""
+        """Show the new lines of the log; after a cancellation, the next call continues where this one stopped."""
         with self._log.open("rb") as log:
             log.seek(self._position)
             texts = [text for text in log if text.endswith(b"\n")]
@@ -78,10 +68,12 @@ class View:
 
     def _print(self, row: Row, style: str) -> None:
         width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
-        share = (width - sum(_WIDTHS) - 2 * len(_WIDTHS)) // _WIDTHS.count(0)
+        free = width - (_TIME + _TYPE + _OUTCOME + _LATENCY) - _GAP * (len(row) - 1)
+        device = max(_NARROWEST, free // 3)
+        sizes = (_TIME, device, _TYPE, max(_NARROWEST, free - device), _OUTCOME, _LATENCY)
         text = Text()
-        for name, cell, size in zip(row._fields, row, _WIDTHS, strict=True):
-            text.append(_fitted(cell, size or max(8, share)), style if name == "outcome" else "")
+        for name, cell, size in zip(row._fields, row, sizes, strict=True):
+            text.append(_fitted(cell, size), style if name == "outcome" else "")
         text.rstrip()
         self._console.print(text, soft_wrap=True)
 
@@ -92,12 +84,12 @@ class View:
         if self._latencies:
             ordered = sorted(self._latencies)
             middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100]
-            words.append(f"latency median {middle:g} ms, 95 % within {high:g} ms")
+            words.append(f"latency median {middle:g} ms, 95th percentile {high:g} ms")
         return Text(", ".join(words), style="bold")
 
 
 def _request(text: bytes) -> dict[str, Any] | None:
-    """Read a line of the log; None if it tells of no request: the server has other things to say, too."""
+    """Parse a line of the log; return None if it is not about a request, such as the server's own messages."""
     try:
         line = json.loads(text)
     except ValueError:
@@ -106,4 +98,4 @@ def _request(text: bytes) -> dict[str, Any] | None:
 
 
 def _fitted(cell: str, size: int) -> str:
-    return (cell if len(cell) <= size else cell[: size - 1] + "…").ljust(size + 2)
+    return (cell if len(cell) <= size else cell[: size - 1] + "…").ljust(size + _GAP)

@@ -1,4 +1,4 @@
-"""Who comes from DT's other examples finds the same answers: their tokens pass here, and ours pass there."""
+"""Compatibility with DT's own examples and library: tokens made there pass here, and tokens made here pass there."""
 
 import hashlib
 import importlib
@@ -32,7 +32,7 @@ def _unavailable(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """Return what hands a task to Node with its `jsonwebtoken`."""
+    """Return a function that runs a task in Node with `jsonwebtoken`."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         _unavailable("node and npm are not installed")
@@ -58,7 +58,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 @pytest.fixture
 def verify(request: pytest.FixtureRequest) -> Verify:
-    """Return one of DT's ways to verify a request, by name."""
+    """Return one of DT's verifiers by name."""
     if request.param == "node":
         ask: Node = request.getfixturevalue("node")
         return lambda body, token, secret: bool(ask(body=body.decode(), token=token, secret=secret))
@@ -66,7 +66,7 @@ def verify(request: pytest.FixtureRequest) -> Verify:
 
 
 def _documentation_in_python(body: bytes, token: str, secret: str) -> bool:
-    """Verify as the documentation's example for Python."""
+    """Verify as DT's documented Python example does."""
     try:
         decoded = jwt.decode(token, secret, algorithms=["HS256"])
     except jwt.PyJWTError:
@@ -75,7 +75,7 @@ def _documentation_in_python(body: bytes, token: str, secret: str) -> bool:
 
 
 def _dtintegrations(body: bytes, token: str, secret: str) -> bool:
-    """Verify as DT's own receiver library."""
+    """Verify with DT's own receiver library."""
     try:
         http_push = importlib.import_module("dtintegrations.data_connector.http_push")
     except ImportError as error:
@@ -93,7 +93,7 @@ THEIRS = pytest.mark.parametrize("verify", ["node", "python", "dtintegrations"],
 @THEIRS
 @pytest.mark.parametrize("event_type", ["temperature", "networkStatus", "touch"])
 def test_our_requests_pass_theirs(verify: Verify, event_type: str) -> None:
-    """A request as the simulator signs it is accepted by each of DT's ways."""
+    """Each of DT's verifiers accepts a request signed by the simulator."""
     assert event_type in DATA
     body = encode(envelope(event_type))
 
@@ -104,7 +104,7 @@ def test_our_requests_pass_theirs(verify: Verify, event_type: str) -> None:
 
 @THEIRS
 def test_they_and_we_refuse_the_same(verify: Verify, endpoint: Endpoint) -> None:
-    """Another key, an expired token and a body that was changed are refused by each of DT's ways, and here."""
+    """DT's verifiers and the function all refuse another key, an expired token and a changed body."""
     body = encode(envelope())
     changed = encode(envelope())
     now = time.time()
@@ -122,7 +122,7 @@ def test_they_and_we_refuse_the_same(verify: Verify, endpoint: Endpoint) -> None
 
 
 def test_tokens_of_node_pass_here(node: Node, endpoint: Endpoint, stored: Callable[[], dict[str, Any]]) -> None:
-    """A token that Node's jsonwebtoken made, with SHA-1 alone as in old examples, is accepted, and the event stored."""
+    """A token from Node's jsonwebtoken, with only SHA-1 as in old examples, is accepted, and the event is stored."""
     made = envelope()
     body = encode(made)
 
@@ -134,8 +134,8 @@ def test_tokens_of_node_pass_here(node: Node, endpoint: Endpoint, stored: Callab
 
 
 @pytest.mark.parametrize("options", [{"algorithm": "HS512"}, {"expiresIn": "-1h"}, {"notBefore": "1h"}])
-def test_what_node_must_not_make(options: dict[str, str], node: Node, endpoint: Endpoint) -> None:
-    """Another algorithm, an expired token, and one for later, made by Node's jsonwebtoken, are refused."""
+def test_invalid_tokens_of_node_are_refused(options: dict[str, str], node: Node, endpoint: Endpoint) -> None:
+    """Tokens from Node's jsonwebtoken are refused if they use another algorithm, are expired or are not valid yet."""
     body = encode(envelope())
 
     token = node(body=body.decode(), secret=signing.SECRET, options=options)
@@ -144,7 +144,7 @@ def test_what_node_must_not_make(options: dict[str, str], node: Node, endpoint: 
 
 
 def test_tokens_of_pyjwt_pass_here(endpoint: Endpoint) -> None:
-    """A token made with PyJWT, with SHA-256 alone, is accepted."""
+    """A token from PyJWT, with only SHA-256, is accepted."""
     body = encode(envelope())
     claims = {"checksum_sha256": hashlib.sha256(body).hexdigest(), "iat": time.time(), "exp": time.time() + 3600}
 

@@ -21,6 +21,7 @@ import pytest
 from google.cloud import firestore
 from rich.console import Console
 
+from local.__main__ import main
 from local.function import local_environ
 from local.processes import PartError, free_port, port_is_free, running
 from local.reader import BATCH, Reader
@@ -47,10 +48,10 @@ def test_nothing_can_reach_the_cloud() -> None:
 
 
 class TestProcesses:
-    """Children: ready before use, ended with all of their group."""
+    """Child processes: ready before use, stopped with their whole group."""
 
-    def test_a_stubborn_group_is_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A process that ignores SIGTERM, and its child, are gone after the grace."""
+    def test_a_group_that_ignores_sigterm_is_killed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that ignores SIGTERM, and its child, are killed after the grace period."""
         monkeypatch.setattr("local.processes.GRACE", 0.2)
         log = tmp_path / "log"
         script = "trap '' TERM; sleep 600 & echo $!; while :; do sleep 600; done"
@@ -62,15 +63,15 @@ class TestProcesses:
 
         assert eventually(lambda: not any(map(alive, group)))
 
-    def test_what_ends_at_once_is_named_with_its_last_word(self, tmp_path: Path) -> None:
-        """The line names the part, its status, its log and the log's last line."""
+    def test_a_process_that_ends_at_once_is_reported(self, tmp_path: Path) -> None:
+        """The error names the process, its exit status, its log and the last line of the log."""
         with pytest.raises(PartError, match=r"^It ended with status 3\. Its log: .*log \(last line: sorry\)$"):
             running(
                 "It", ["sh", "-c", "echo sorry; exit 3"], log=tmp_path / "log", environ={}, ready=lambda: False
             ).__enter__()
 
     def test_a_port_is_free_or_not(self) -> None:
-        """A port that somebody listens on is not free, and is none that free_port gives."""
+        """A port on which a server listens is not free, and free_port does not return it."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
 
@@ -80,7 +81,7 @@ class TestProcesses:
 
 
 class TestRows:
-    """What a person sees of an event."""
+    """How an event is shown in the terminal."""
 
     @pytest.mark.parametrize(
         ("event_type", "text"),
@@ -107,19 +108,19 @@ class TestRows:
         ],
     )
     def test_each_type_has_its_unit(self, event_type: str, text: str) -> None:
-        """A value is shown as it is stored, in the type's unit."""
+        """A value is shown as stored, with the unit of its type."""
         assert describe({"eventType": event_type, "data": DATA[event_type]}) == text
 
     @pytest.mark.parametrize(
         ("data", "text"),
         [(None, ""), ({"new": 1}, '{"new": 1}'), ([1], "[1]"), ({"temperature": 5}, '{"temperature": 5}')],
     )
-    def test_what_is_not_known_is_shown_as_it_is(self, data: Any, text: str) -> None:
-        """An event may hold anything."""
+    def test_unknown_data_is_shown_as_json(self, data: Any, text: str) -> None:
+        """Data of an unknown shape is shown as JSON."""
         assert describe({"eventType": "temperature", "data": data}) == text
 
     def test_an_event_cannot_control_the_terminal(self) -> None:
-        """Control characters of a label become question marks."""
+        """Control characters in a label are replaced with question marks."""
         document = {"eventType": "touch", "data": {"touch": {}}, "labels": {"name": "\x1b[31mred\n"}}
 
         row = make_row({"outcome": "stored", "latencyMs": 1.5}, document, datetime.now(UTC))
@@ -129,7 +130,7 @@ class TestRows:
     def test_a_terminal_gets_colour_and_rows_that_fit(
         self, tmp_path: Path, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Each row fits into its line; what the log calls stored and Firestore has not is shown as not found."""
+        """Each row fits into one line; an event logged as stored but missing in Firestore is NOT FOUND."""
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
         line = {"outcome": "stored", "eventId": "lost", "latencyMs": 1.0, "eventType": "temperature"}
         (tmp_path / "log").write_text(f"a server's own words\n{json.dumps(line)}\nan unfinished li")
@@ -150,10 +151,10 @@ class TestRows:
         assert len(plain) == 2
         assert max(map(len, plain)) <= 80
 
-    def test_more_events_than_one_request_holds_are_all_looked_for(
+    def test_the_final_check_reads_more_events_than_one_request_holds(
         self, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The final check leaves none out, and sees an id that was sent twice."""
+        """The final check reads every event, and reports a missing one and an id that was sent twice."""
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
         keys = [f"e{number}" for number in range(BATCH + 1)]
         batch = firestore.Client(project=project).batch()
@@ -169,7 +170,7 @@ class TestRows:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that nobody has waited for yet does not."""
+    """Tell whether a process runs; a zombie does not."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -182,7 +183,7 @@ def family(pid: int) -> list[int]:
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    """Wait until something is true, or patience ends."""
+    """Wait up to PATIENCE for a condition, and return whether it became true."""
     limit = time.monotonic() + PATIENCE
     while not (done := true()) and time.monotonic() < limit:
         time.sleep(0.05)
@@ -190,10 +191,10 @@ def eventually(true: Callable[[], bool]) -> bool:
 
 
 class Run:
-    """The system as a person starts it, with a state folder and a port of its own."""
+    """The system as a user starts it, with its own state folder and port."""
 
     def __init__(self, state: Path, *arguments: str, command: tuple[str, ...] = (), **environ: str) -> None:
-        """Start it; output and error output go to files."""
+        """Start it, with standard output and standard error in files."""
         kept = {k: v for k, v in os.environ.items() if k not in ("FIRESTORE_EMULATOR_HOST", "DT_SIGNATURE_SECRET")}
         self.port = free_port()
         self.output, self.errors = state / "output", state / "errors"
@@ -219,7 +220,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Return what starts a system, which ends with the test at the latest."""
+    """Return a function that starts a system, which is killed after the test."""
     runs: list[Run] = []
 
     def start(*arguments: str, **options: Any) -> Run:
@@ -234,7 +235,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 @pytest.mark.usefixtures("emulator_host")
 def test_run_on_the_emulator(run: Callable[..., Run]) -> None:
-    """`./run.sh --events 5` starts an emulator, shows five plain rows, finds five documents and exits with 0."""
+    """`./run.sh --events 5` starts an emulator, prints five plain rows, finds five documents and exits with 0."""
     system = run("--events", "5", "--store", "emulator", command=("./run.sh",))
 
     status = system.wait()
@@ -264,17 +265,17 @@ def test_run_without_gcloud_java_and_network(run: Callable[..., Run], tmp_path: 
     assert documents == (9,)
 
 
-def test_a_lost_and_a_rewritten_event_are_told(
+def test_a_lost_and_a_rewritten_event_are_reported(
     run: Callable[..., Run], firestore_host: str, database: firestore.Client, project: str
 ) -> None:
-    """When one of the documents is deleted and another one written again, `--events` names both and exits with 1."""
+    """If one document is deleted and another one is written again, `--events` reports both and exits with 1."""
     environ = {"FIRESTORE_EMULATOR_HOST": firestore_host, "GOOGLE_CLOUD_PROJECT": project}
     system = run("--events", "30", "--rate", "10", "--store", "emulator", **environ)
 
     eventually(lambda: len(list(database.collection("events").limit(2).stream())) == 2)
     lost, rewritten = database.collection("events").limit(2).stream()
     lost.reference.delete()
-    rewritten.reference.update({"data": "of somebody else"})
+    rewritten.reference.update({"data": "from another writer"})
     status = system.wait()
 
     assert status == 1
@@ -284,7 +285,7 @@ def test_a_lost_and_a_rewritten_event_are_told(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything(run: Callable[..., Run], number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM leave no process and no open port; the totals are printed, the exit status is 0."""
+    """After Ctrl-C and SIGTERM no process and no open port is left; the totals are printed, the exit status is 0."""
     system = run("--store", "embedded", "--rate", "50")
     assert eventually(lambda: len(system.rows()) > 2)
     processes = family(system.process.pid)
@@ -300,19 +301,19 @@ def test_a_signal_ends_everything(run: Callable[..., Run], number: signal.Signal
 
 
 def test_an_interrupted_count_is_no_success(run: Callable[..., Run]) -> None:
-    """`--events` that is stopped before its end exits with 1, and says so."""
+    """A run with `--events` that is interrupted prints a message and exits with 1."""
     system = run("--store", "embedded", "--events", "5000", "--rate", "20")
     assert eventually(lambda: len(system.rows()) > 2)
 
     system.process.send_signal(signal.SIGINT)
 
     assert system.wait() == 1
-    assert system.errors.read_text() == "Stopped before all 5000 events were acknowledged.\n"
+    assert system.errors.read_text() == "./run.sh: Stopped before all 5000 events were acknowledged.\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot tie a child's life to its parent's")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can signal a child when its parent dies")
 def test_even_sigkill_leaves_nothing_behind(run: Callable[..., Run]) -> None:
-    """What was started ends with its parent, however that ended."""
+    """The processes that a run has started end with it, even if it is killed."""
     system = run("--store", "embedded", "--rate", "50")
     assert eventually(lambda: len(system.rows()) > 2)
     processes = family(system.process.pid)
@@ -326,7 +327,7 @@ def test_even_sigkill_leaves_nothing_behind(run: Callable[..., Run]) -> None:
 
 @pytest.mark.parametrize(("index", "part"), [(0, r"Firestore \(embedded\)"), (1, "The function")])
 def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part: str) -> None:
-    """The exit status is 1, one line names the part and its log, and the other part is ended, too."""
+    """The exit status is 1, one line names the process and its log, and the other processes are stopped."""
     system = run("--store", "embedded", "--rate", "50")
     assert eventually(lambda: len(system.rows()) > 2)
     processes = family(system.process.pid)
@@ -338,12 +339,12 @@ def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part
     status = system.wait()
 
     assert status == 1
-    assert re.fullmatch(rf"{part} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
+    assert re.fullmatch(rf"\./run\.sh: {part} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
     assert eventually(lambda: not any(map(alive, processes)))
 
 
 def test_a_chosen_port_that_is_busy_is_named(run: Callable[..., Run]) -> None:
-    """The exit status is 2, one line says which port and what to do."""
+    """If the chosen port is in use, the exit status is 2, and one line names it and says what to do."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -353,24 +354,27 @@ def test_a_chosen_port_that_is_busy_is_named(run: Callable[..., Run]) -> None:
     assert status == 2
     assert (
         system.errors.read_text()
-        == f"Port {port} is busy, or not allowed: choose another one with --port, or leave it out.\n"
+        == f"./run.sh: Port {port} is in use or not permitted: choose another one with --port, or omit it."
+        " See ./run.sh --help.\n"
     )
 
 
 def test_a_folder_that_cannot_be_used_is_named(run: Callable[..., Run], tmp_path: Path) -> None:
-    """The exit status is 2, one line says which folder and what to do."""
+    """If the folder cannot be used, the exit status is 2, and one line names it and says what to do."""
     (tmp_path / "file").write_text("no folder")
 
     system = run("--events", "1", "--state", str(tmp_path / "file"))
     status = system.wait()
 
     assert status == 2
-    assert re.fullmatch(rf"The folder {tmp_path}/file cannot be used \(.+\): .*\n", system.errors.read_text())
+    assert re.fullmatch(
+        rf"\./run\.sh: The folder {tmp_path}/file cannot be used \(.+\): .*\n", system.errors.read_text()
+    )
 
 
 def test_a_busy_default_port_moves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A free port is taken in its place, and a line says so."""
-    from local import system  # noqa: PLC0415 - whose default this test changes
+    """If the default port is in use, a free one is used, and a line says so."""
+    from local import system  # noqa: PLC0415 - the test changes its default port
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         busy = server.getsockname()[1]
@@ -379,10 +383,10 @@ def test_a_busy_default_port_moves(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         port = system._port(None)
 
     assert port != busy
-    assert capsys.readouterr().out == f"Port {busy} is busy: the function listens on {port} instead.\n"
+    assert capsys.readouterr().out == f"Port {busy} is in use: the function listens on {port} instead.\n"
 
 
-def test_a_reader_who_leaves_ends_the_run(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_run(tmp_path: Path) -> None:
     """`./run.sh | head` ends without a traceback."""
     script = f"{sys.executable} -m local --store embedded --port {free_port()} --state {tmp_path} | head -n 1"
 
@@ -395,7 +399,7 @@ def test_a_reader_who_leaves_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_serve_prints_how_to_send_an_event(run: Callable[..., Run]) -> None:
-    """The printed commands work as they are; a second run in the same folder is refused."""
+    """The printed commands run as they are; a second run with the same folder is refused."""
     system = run("--serve", "--store", "embedded")
     assert eventually(lambda: "TIME" in system.output.read_text())
     commands = [line for line in system.output.read_text().splitlines() if line.startswith("  ")]
@@ -415,34 +419,36 @@ def test_serve_prints_how_to_send_an_event(run: Callable[..., Run]) -> None:
 
 
 def test_a_function_that_refuses_its_settings_is_named(run: Callable[..., Run]) -> None:
-    """The exit status is 1, and the line has the function's own word."""
+    """If the function refuses a setting, the exit status is 1, and one line has the function's own message."""
     system = run("--store", "embedded", RETENTION_DAYS="soon")
 
     status = system.wait()
 
     assert status == 1
-    assert re.match(r"The function ended with status 1\..*RETENTION_DAYS must be", system.errors.read_text())
+    assert re.match(
+        r"\./run\.sh: The function ended with status 1\..*RETENTION_DAYS must be", system.errors.read_text()
+    )
 
 
 @pytest.mark.parametrize(
     "arguments",
     [("--events", "0"), ("--rate", "nan"), ("--port", "65536"), ("--store", "cloud"), ("--serve", "--events", "1")],
 )
-def test_a_wrong_argument_is_named(run: Callable[..., Run], arguments: tuple[str, ...]) -> None:
-    """The exit status is 2, and one line names the argument."""
-    system = run(*arguments)
+def test_a_wrong_argument_is_named(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """For a wrong argument the exit status is 2, and one line names the argument."""
+    status = main(arguments)
 
-    status = system.wait()
-
+    errors = capsys.readouterr().err
     assert status == 2
-    assert arguments[0] in system.errors.read_text()
-    assert system.errors.read_text().count("\n") == 1
+    assert arguments[0] in errors
+    assert errors.count("\n") == 1
 
 
 def test_help_has_examples() -> None:
-    """`--help` shows commands that run."""
+    """`--help` has examples, in lines of at most 80 columns."""
     command = [sys.executable, "-m", "local", "--help"]
 
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
 
     assert "./run.sh --events 50" in shown
+    assert max(map(len, shown.splitlines())) <= 80

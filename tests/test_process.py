@@ -1,4 +1,4 @@
-"""The function as real processes: killed, frozen out, several at once, and with clients that misbehave."""
+"""The function as real processes: killed, without Firestore, several workers, and with oversized requests."""
 
 import asyncio
 import json
@@ -25,11 +25,7 @@ COMMAND = [sys.executable, "-m", "functions_framework", "--target=dataconnector_
 
 
 class Function:
-    """A functions-framework process and its workers.
-
-    Attributes:
-        url: where it listens.
-    """
+    """A functions-framework process and its workers, which listen at `url`."""
 
     def __init__(self, environ: dict[str, str], log: Path) -> None:
         """Start it on a free port."""
@@ -41,21 +37,21 @@ class Function:
         self.start()
 
     def start(self) -> None:
-        """Start it (again), and return once it listens."""
+        """Start it, also after `kill`, and wait until it listens."""
         part = running("function", COMMAND, log=self._log, environ=self._environ, ready=lambda: accepts(self._port))
         self._part = self._life.enter_context(part)
 
     def kill(self) -> None:
-        """End it and its workers with SIGKILL."""
+        """Kill it and its workers with SIGKILL."""
         os.killpg(self._part.process.pid, signal.SIGKILL)
         self._life.close()
 
     def outcomes(self) -> Counter[str]:
-        """Return how often each outcome is in the log."""
+        """Count the outcomes in the log."""
         return Counter(line.split('"outcome": "')[1].split('"')[0] for line in self._log.read_text().splitlines())
 
     def reasons(self) -> Counter[str]:
-        """Return how often each reason for a refusal is in the log."""
+        """Count the reasons for refusals in the log."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
         return Counter(line["reason"] for line in lines if "reason" in line)
 
@@ -65,7 +61,7 @@ StartFunction = Callable[..., Function]
 
 @pytest.fixture
 def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]:
-    """Return what starts the function's process, with such changes to its settings as are named."""
+    """Return a function that starts the function's process; its arguments override settings."""
     started: list[Function] = []
 
     def start(**changes: str) -> Function:
@@ -78,7 +74,7 @@ def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]
 
 
 async def post(client: httpx.AsyncClient, url: str, body: bytes) -> int:
-    """Deliver once, and return the status; 0 when there is no answer."""
+    """Deliver once, and return the status, or 0 if there was no response."""
     try:
         response = await client.post(url, content=body, headers={"X-Dt-Signature": signing.sign(body)})
     except httpx.TransportError:
@@ -87,7 +83,7 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes) -> int:
 
 
 async def post_all(url: str, bodies: list[bytes]) -> list[int]:
-    """Deliver all at once."""
+    """Deliver all bodies concurrently, and return the statuses."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=30, limits=limits) as client:
         return list(await asyncio.gather(*(post(client, url, body) for body in bodies)))
@@ -96,7 +92,7 @@ async def post_all(url: str, bodies: list[bytes]) -> list[int]:
 def test_concurrent_duplicates_are_stored_once(
     function: StartFunction, database: firestore.Client, stored: Callable[[], dict[str, Any]]
 ) -> None:
-    """64 concurrent deliveries of one event, in two processes, are each acknowledged and stored by one of them."""
+    """64 concurrent deliveries of one event to two workers are all acknowledged, and the event is written once."""
     process = function(WORKERS="2")
     body = encode(envelope())
 
@@ -110,7 +106,7 @@ def test_concurrent_duplicates_are_stored_once(
 
 
 def test_killed_under_load_loses_nothing(function: StartFunction, stored: Callable[[], dict[str, Any]]) -> None:
-    """SIGKILL at any moment: with retries until a 2xx each event is stored, and none is acknowledged before."""
+    """After SIGKILL under load every acknowledged event is stored, and retries until a 2xx store all the others."""
     process = function()
     bodies = {made["event"]["eventId"]: encode(made) for made in (envelope() for _ in range(250))}
     acknowledged: set[str] = set()
@@ -120,8 +116,8 @@ def test_killed_under_load_loses_nothing(function: StartFunction, stored: Callab
             await asyncio.sleep(0.2)
         acknowledged.add(event_id)
 
-    async def kill(moment: int) -> set[str]:
-        while len(acknowledged) < moment:
+    async def kill(threshold: int) -> set[str]:
+        while len(acknowledged) < threshold:
             await asyncio.sleep(0.005)
         process.kill()
         lost = acknowledged - stored().keys()
@@ -129,7 +125,7 @@ def test_killed_under_load_loses_nothing(function: StartFunction, stored: Callab
         return lost
 
     async def kill_twice() -> list[set[str]]:
-        return [await kill(moment) for moment in (60, 150)]
+        return [await kill(threshold) for threshold in (60, 150)]
 
     async def run() -> list[set[str]]:
         async with httpx.AsyncClient(timeout=10, limits=httpx.Limits(max_connections=40)) as client:
@@ -145,8 +141,8 @@ def test_killed_under_load_loses_nothing(function: StartFunction, stored: Callab
 
 @pytest.mark.parametrize("kind", ["emulator", "embedded"])
 def test_frozen_firestore_ends_in_503(kind: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """While Firestore is frozen 40 concurrent deliveries each get 503 after those 8 s, and 200 once it goes on."""
-    request.getfixturevalue(f"{kind}_host")  # skips where this kind cannot be had
+    """While Firestore is stopped, 40 concurrent deliveries each get 503 after 8 s; once it continues, they get 200."""
+    request.getfixturevalue(f"{kind}_host")  # skips if this kind is not available
     bodies = [encode(envelope()) for _ in range(40)]
 
     with running_store(kind, file=tmp_path / "frozen.sqlite3", environ=UNSET) as store, ExitStack() as thaw:
@@ -166,16 +162,16 @@ def test_frozen_firestore_ends_in_503(kind: Any, tmp_path: Path, request: pytest
     assert process.reasons() == {"Firestore did not confirm within 8 s": 40}
 
 
-@pytest.mark.parametrize("announced", [True, False])
-def test_body_beyond_the_limit_is_cut_off(function: StartFunction, *, announced: bool) -> None:
-    """A body of 20 MiB, announced or chunked, is answered 413, and the connection's next request is served."""
+@pytest.mark.parametrize("with_length", [True, False])
+def test_body_above_the_limit_is_refused(function: StartFunction, *, with_length: bool) -> None:
+    """A body of 20 MiB, with Content-Length or chunked, gets 413, and the connection's next request is served."""
     process = function()
     chunk = b"x" * 65536
-    body = chunk * 320 if announced else (chunk for _ in range(320))
+    body = chunk * 320 if with_length else (chunk for _ in range(320))
 
     with httpx.Client(timeout=30) as client:
         refused = client.post(process.url, content=body)
         event = encode(envelope())
-        taken = client.post(process.url, content=event, headers={"X-Dt-Signature": signing.sign(event)})
+        accepted = client.post(process.url, content=event, headers={"X-Dt-Signature": signing.sign(event)})
 
-    assert (refused.status_code, taken.status_code) == (413, 200)
+    assert (refused.status_code, accepted.status_code) == (413, 200)
