@@ -151,7 +151,7 @@ def _make_event(event_type: str, value: str | None, source: Device) -> bytes:
 async def _send(connector: Connector, body: bytes, *, retry: bool) -> bool:
     async with connector:
         if retry:
-            return (await connector.deliver(body)).outcome == "acknowledged"
+            return (await connector.deliver(body)).acknowledged
         attempt = await connector.attempt(body)
         _print_attempt(attempt)
         return attempt.acknowledged

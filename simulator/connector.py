@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from math import ceil
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx
 
@@ -44,18 +44,6 @@ class Attempt:
     def acknowledged(self) -> bool:
         """Whether the status was any 2xx: DT Cloud looks at nothing else."""
         return self.status is not None and httpx.codes.is_success(self.status)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """An event's last attempt, and its outcome."""
-
-    body: bytes
-    outcome: Literal["acknowledged", "discarded"]
-    attempts: int
-    status: int | None
-    answer: str
-    latency: float
 
 
 @dataclass(slots=True)
@@ -195,8 +183,8 @@ class Connector:
                 await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
                 deliveries.create_task(self.deliver(event))
 
-    async def deliver(self, event: Mapping[str, Any] | bytes) -> Delivery:
-        """Send an event until it is acknowledged or, 12 hours later, discarded.
+    async def deliver(self, event: Mapping[str, Any] | bytes) -> Attempt:
+        """Send an event until it is acknowledged or, 12 hours later, discarded; return the last attempt.
 
         The event's age is the sum of all latencies and of the pauses before `time_factor` shortens them.
 
@@ -220,7 +208,9 @@ class Connector:
                 break
             await self.sleep(attempt.retry_in / self.time_factor)
             age += attempt.retry_in
-        return self._settle(attempt)
+        self.counters.waiting -= 1
+        self.counters.discarded += not attempt.acknowledged
+        return attempt
 
     async def attempt(self, body: bytes, *, token: str | None = None, number: int = 1) -> Attempt:
         """Send one request and count it. Connection errors are reported in the result.
@@ -256,15 +246,3 @@ class Connector:
 
     def _sign(self, body: bytes) -> str:
         return sign(body, self.secret, now=time.time())
-
-    def _settle(self, last: Attempt) -> Delivery:
-        self.counters.waiting -= 1
-        self.counters.discarded += not last.acknowledged
-        return Delivery(
-            last.body,
-            "acknowledged" if last.acknowledged else "discarded",
-            attempts=last.number,
-            status=last.status,
-            answer=last.answer,
-            latency=last.latency,
-        )

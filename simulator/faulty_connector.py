@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from simulator import faults
-from simulator.connector import Attempt, Connector, Delivery, Post, post
+from simulator.connector import Attempt, Connector, Post, post
 from simulator.sensors import encode
 from simulator.signature import sign
 
@@ -63,7 +63,7 @@ class FaultyConnector(Connector):
         self._first_posts: dict[bytes, Post] = {}
         self.post = self._post
 
-    async def deliver(self, event: Mapping[str, Any] | bytes) -> Delivery:
+    async def deliver(self, event: Mapping[str, Any] | bytes) -> Attempt:
         """Send an event as `Connector.deliver` does, with the faults that are drawn for it.
 
         Args:
@@ -83,19 +83,19 @@ class FaultyConnector(Connector):
         async with asyncio.TaskGroup() as others:
             for name in sorted(drawn & _EXTRA_REQUESTS.keys()):
                 others.create_task(_EXTRA_REQUESTS[name](self, body, rng))
-            delivery = await self.deliver_and_report(body)
-            if "duplicates-after-success" in drawn and delivery.outcome == "acknowledged":
+            attempt = await self.deliver_and_report(body)
+            if "duplicates-after-success" in drawn and attempt.acknowledged:
                 await self.repeat(body)
-        return delivery
+        return attempt
 
-    async def deliver_and_report(self, body: bytes) -> Delivery:
+    async def deliver_and_report(self, body: bytes) -> Attempt:
         """Send a body until it is acknowledged or discarded, and tell the observer which."""
-        delivery = await super().deliver(body)
-        if delivery.outcome == "acknowledged":
+        attempt = await super().deliver(body)
+        if attempt.acknowledged:
             self.observer.acknowledged(body)
         else:
-            self.observer.discarded(body, f"{delivery.status or 'no answer'}: {delivery.answer}")
-        return delivery
+            self.observer.discarded(body, f"{attempt.status or 'no answer'}: {attempt.answer}")
+        return attempt
 
     async def repeat(self, body: bytes) -> None:
         """Send a duplicate, once."""

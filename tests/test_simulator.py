@@ -25,7 +25,7 @@ from disruptive.events import Event
 
 from receiver.errors import Unverified
 from simulator import scenarios
-from simulator.connector import Attempt, Connector, Delivery
+from simulator.connector import Attempt, Connector
 from simulator.fleet import Fleet
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
 from simulator.sensors import EVENT_TYPES, default_device, device, encode, envelope, event
@@ -346,10 +346,10 @@ def server() -> Iterator[Endpoint]:
     endpoint.stop()
 
 
-def deliver(connector: Connector, *bodies: bytes) -> list[Delivery]:
+def deliver(connector: Connector, *bodies: bytes) -> list[Attempt]:
     """Deliver bodies concurrently."""
 
-    async def run() -> list[Delivery]:
+    async def run() -> list[Attempt]:
         async with connector:
             return await asyncio.gather(*(connector.deliver(body) for body in bodies))
 
@@ -364,7 +364,7 @@ def test_connector_delivers_a_signed_body(server: Endpoint) -> None:
     assert body == BODY
     assert headers["Content-Type"] == "application/json"
     assert decode_by_hand(headers["X-Dt-Signature"], SECRET)[1]["checksum_sha256"] == hashlib.sha256(BODY).hexdigest()
-    assert (delivery.outcome, delivery.attempts, delivery.status, delivery.answer) == ("acknowledged", 1, 200, "said")
+    assert (delivery.acknowledged, delivery.number, delivery.status, delivery.answer) == (True, 1, 200, "said")
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -374,7 +374,7 @@ def test_connector_takes_any_2xx(server: Endpoint, status: int) -> None:
 
     (delivery,) = deliver(Connector(server.url, SECRET), BODY)
 
-    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 1)
+    assert (delivery.acknowledged, delivery.number) == (True, 1)
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 429, 500, 503])
@@ -386,7 +386,7 @@ def test_connector_retries_all_else(server: Endpoint, status: int) -> None:
 
     (delivery,) = deliver(connector, BODY)
 
-    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 4)
+    assert (delivery.acknowledged, delivery.number) == (True, 4)
     assert [(attempt.number, attempt.status) for attempt in attempts] == [
         (1, status),
         (2, status),
@@ -420,8 +420,8 @@ def test_connector_gives_up_after_12_hours(server: Endpoint) -> None:
     (delivery,) = deliver(connector, BODY)
 
     counters = connector.counters
-    assert (delivery.outcome, delivery.status) == ("discarded", 500)
-    assert delivery.attempts == counters.error == len(server.requests) == 21
+    assert (delivery.acknowledged, delivery.status) == (False, 500)
+    assert delivery.number == counters.error == len(server.requests) == 21
     assert (counters.success, counters.discarded, counters.waiting) == (0, 1, 0)
 
 
@@ -438,7 +438,7 @@ def test_connector_does_not_wait_for_ever(server: Endpoint) -> None:
 
     (delivery,) = deliver(connector, BODY)
 
-    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 2)
+    assert (delivery.acknowledged, delivery.number) == (True, 2)
     assert (attempts[0].status, attempts[0].answer) == (None, "no answer within 0.5 s")
 
 
@@ -451,7 +451,7 @@ def test_connector_outlives_a_refused_connection() -> None:
 
     (delivery,) = deliver(connector, BODY)
 
-    assert (delivery.outcome, delivery.status, delivery.attempts) == ("discarded", None, len(attempts))
+    assert (delivery.acknowledged, delivery.status, delivery.number) == (False, None, len(attempts))
     assert len(attempts) > 10
     assert all("failed" in attempt.answer for attempt in attempts)
 
@@ -470,7 +470,7 @@ def test_connector_sends_in_parallel(server: Endpoint) -> None:
 
     deliveries = deliver(connector, *(b"{%d}" % number for number in range(20)))
 
-    assert [delivery.outcome for delivery in deliveries] == ["acknowledged"] * 20
+    assert [delivery.acknowledged for delivery in deliveries] == [True] * 20
     assert [delivery.body for delivery in deliveries] == [b"{%d}" % number for number in range(20)]
 
 
