@@ -25,6 +25,7 @@ from disruptive.events import Event
 
 from receiver.errors import Unverified
 from simulator import scenarios
+from simulator.cli import main
 from simulator.connector import Attempt, Connector
 from simulator.fleet import Fleet
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
@@ -668,23 +669,32 @@ def test_verify_prints_the_reason_of_a_refusal() -> None:
         (("sign", "--secret-file", "/nowhere/at/all"), "No such file"),
     ],
 )
-def test_a_wrong_argument_is_reported_in_one_line(arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_argument_is_reported_in_one_line(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A wrong argument ends with exit status 2 and one line that says what is wrong."""
-    done = simulator(*arguments)
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", SECRET)
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("python -m simulator")
-    assert said in done.stderr
+    status = main(arguments)
+
+    output = capsys.readouterr()
+    assert (status, output.out, output.err.count("\n")) == (2, "", 1)
+    assert output.err.startswith("python -m simulator")
+    assert said in output.err
 
 
 @pytest.mark.parametrize("command", [("send", "touch"), ("play",), ("sign",), ("verify", "--token", "x")])
-def test_a_missing_secret_is_reported_in_one_line(command: tuple[str, ...]) -> None:
+def test_a_missing_secret_is_reported_in_one_line(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a secret every command ends with exit status 2 and one line that says how to set it."""
-    done = simulator(*command, secret=" \n ")
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", " \n ")
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"python -m simulator \w+: No signature secret: set DT_SIGNATURE_SECRET.*\n", done.stderr)
+    status = main(command)
+
+    output = capsys.readouterr()
+    assert (status, output.out) == (2, "")
+    assert re.fullmatch(r"python -m simulator \w+: No signature secret: set DT_SIGNATURE_SECRET.*\n", output.err)
 
 
 @pytest.mark.parametrize("command", ["", "send", "play", "sign", "verify"])
