@@ -1,1 +1,1 @@
-"""The sender's side on one machine: sensors, signatures and a Data Connector like DT Cloud's."""
+"""The sender: simulated sensors, their signatures, and a Data Connector like DT Cloud's."""

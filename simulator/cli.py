@@ -1,77 +1,46 @@
-"""The command line: which sub-commands there are, and the settings that they share."""
+"""The command line: `send`, `play`, `sign` and `verify`."""
 
-import argparse
+import asyncio
+import json
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from itertools import islice, takewhile
 from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any, TypeVar
 
+import click
+import httpx
 import jwt
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
 
-from simulator import commands
-from simulator.arguments import Parser
-from simulator.commands import Problem
+import command_line
+from command_line import COUNT, POSITIVE, examples
+from receiver.errors import Unverified
+from simulator import faults
+from simulator.connector import Attempt, Connector, Counters
+from simulator.faulty_connector import FaultyConnector
+from simulator.fleet import Fleet
+from simulator.sensors import EVENT_TYPES, TYPES, Device, default_device, encode, envelope, event
+from simulator.signature import check
+from simulator.signature import sign as signature_of
 
-_DESCRIPTION = """\
-The sender's side: signs events and delivers them as DT Cloud's Data Connector does.
+_NAME = "python -m simulator"
+_PROGRESS_SECONDS = 10.0  # between progress lines when the output is not a terminal
+_SEND = f"{_NAME} send temperature --value 21.5"
+_PLAY = f"{_NAME} play --events 20 --rate 20"
+_SIGN = f"echo '{{}}' | {_NAME} sign"
+_VERIFY = f"""echo '{{}}' | {_NAME} verify --token "$(echo '{{}}' | {_NAME} sign)\""""
 
-DT_SIGNATURE_SECRET, or --secret-file, holds the signature secret; of several, one a line, the first one signs.
-DT_ENDPOINT_URL, or --url, is where events go.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    name: str
-    summary: str
-    configure: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    examples: tuple[str, ...]
-    delivers: bool = False
-
-
-_COMMANDS = (
-    _Command(
-        "send",
-        "deliver one event of a type",
-        commands.configure_send,
-        commands.send,
-        (
-            "python -m simulator send temperature --value 21.5",
-            "python -m simulator send contact --value OPEN --device c5h2mtm0f2pl1hvqvmo0 --label name=Door",
-            "python -m simulator send humidity --value 21.5,40 --retry",
-        ),
-        delivers=True,
-    ),
-    _Command(
-        "play",
-        "deliver a fleet's events, for a time, a count, or until Ctrl-C",
-        commands.configure_play,
-        commands.play,
-        (
-            "python -m simulator play --events 20 --rate 20",
-            "python -m simulator play --minutes 0.05 --rate 10 --sensors 100 --seed 7",
-            "python -m simulator play --events 20 --rate 20 --duplicates-later 0.2 --tampered-bodies 0.1 --backfill 50",
-        ),
-        delivers=True,
-    ),
-    _Command(
-        "sign",
-        "print the signature for a body on standard input",
-        commands.configure_sign,
-        commands.sign,
-        ("echo '{}' | python -m simulator sign",),
-    ),
-    _Command(
-        "verify",
-        "verify a signature for a body on standard input, as the function does",
-        commands.configure_verify,
-        commands.verify,
-        ("""echo '{}' | python -m simulator verify --token "$(echo '{}' | python -m simulator sign)\"""",),
-    ),
-)
+_AnyConnector = TypeVar("_AnyConnector", bound=Connector)
+_Events = Iterator[tuple[datetime, dict[str, Any]]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,66 +50,250 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes those of the process.
 
     Returns:
-        The exit status: 0 done, 1 not delivered or not verified, 2 a wrong argument or setting, 130 interrupted.
+        The exit status: 0 on success, 1 not delivered or not verified, 2 a wrong argument or setting, 130 interrupted.
     """
-    # How long the secret is was decided when the connector was made; DT Cloud takes a short one too.
+    # The length of a secret is DT Studio's business; DT Cloud accepts short ones.
     warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.secrets = _secrets(arguments.secret_file)
-        status: int = arguments.run(arguments)
-    except Problem as problem:
-        print(f"{arguments.prog}: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return status
+    return command_line.run(_simulator, argv, name=_NAME)
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(
-        prog="python -m simulator",
-        description=_DESCRIPTION,
-        epilog=_examples([command.examples[0] for command in _COMMANDS]),
-        formatter_class=layout,
-    )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        sub = subparsers.add_parser(
-            command.name,
-            help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=_examples(command.examples),
-            formatter_class=layout,
-        )
-        command.configure(sub)
-        _add_common(sub, delivers=command.delivers)
-        sub.set_defaults(run=command.run, prog=sub.prog)
-    return parser
-
-
-def _add_common(parser: argparse.ArgumentParser, *, delivers: bool) -> None:
-    parser.add_argument(
-        "--secret-file", type=Path, metavar="FILE", help="holds the signature secret; default: $DT_SIGNATURE_SECRET"
-    )
-    if delivers:
-        default = os.environ.get("DT_ENDPOINT_URL") or "http://127.0.0.1:8080/"
-        parser.add_argument(
-            "--url", default=default, help="the endpoint; default: $DT_ENDPOINT_URL, else port 8080 here"
-        )
-
-
-def _examples(lines: Sequence[str]) -> str:
-    return "\n".join(["examples:", *(f"  {line}" for line in lines)])
-
-
-def _secrets(file: Path | None) -> list[str]:
+def _read_secrets(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> list[str]:
     try:
         text = os.environ.get("DT_SIGNATURE_SECRET", "") if file is None else file.read_text("utf-8", "surrogateescape")
     except OSError as error:
-        raise Problem(f"--secret-file {file}: {error.strerror}") from None
+        raise click.UsageError(f"--secret-file {file}: {error.strerror}") from None
     secrets = [line.strip() for line in text.splitlines() if line.strip()]
     if not secrets:
-        raise Problem("no signature secret: set DT_SIGNATURE_SECRET, or name a --secret-file that holds it")
+        raise click.UsageError("No signature secret: set DT_SIGNATURE_SECRET or pass --secret-file.")
     return secrets
+
+
+def _read_label(_context: click.Context, _parameter: click.Parameter, labels: Sequence[str]) -> dict[str, str] | None:
+    pairs = [label.partition("=") for label in labels]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise click.BadParameter("must be KEY=VALUE")
+    return {key: value for key, _, value in pairs} or None
+
+
+_SECRETS = click.option(
+    "--secret-file",
+    "secrets",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=_read_secrets,
+    help="File with the signature secret. Default: $DT_SIGNATURE_SECRET.",
+)
+_URL = click.option(
+    "--url",
+    envvar="DT_ENDPOINT_URL",
+    default="http://127.0.0.1:8080/",
+    help="URL of the endpoint. Default: $DT_ENDPOINT_URL, else http://127.0.0.1:8080/.",
+)
+
+
+@click.group("simulator", no_args_is_help=False, epilog=examples(_SEND, _PLAY, _SIGN, _VERIFY))
+def _simulator() -> None:
+    """Sign events and deliver them as DT Cloud's Data Connector does.
+
+    DT_SIGNATURE_SECRET (or --secret-file) holds the signature secret. If it
+    holds several, one a line, the first one signs. DT_ENDPOINT_URL (or --url)
+    is the endpoint that receives the events.
+    """
+
+
+@_simulator.command(
+    epilog=examples(
+        _SEND,
+        f"{_NAME} send contact --value OPEN --label name=Door",
+        f"{_NAME} send humidity --value 21.5,40 --retry",
+    )
+)
+@click.argument("event_type", metavar="TYPE", type=click.Choice(EVENT_TYPES))
+@click.option("--value", metavar="V", help="Number in the type's unit, or a state. Default: a plausible value.")
+@click.option("--device", metavar="ID", help="Device that publishes the event. Default: one for each type.")
+@click.option(
+    "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_read_label, help="Device label; repeatable."
+)
+@click.option("--retry", is_flag=True, help="Send again, as DT Cloud does, until the event is acknowledged.")
+@_URL
+@_SECRETS
+def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    event_type: str,
+    value: str | None,
+    device: str | None,
+    labels: dict[str, str] | None,
+    url: str,
+    secrets: list[str],
+    *,
+    retry: bool,
+) -> int:
+    """Deliver one event and print the answer."""
+    default = default_device(event_type)
+    source = Device(device or default.id, default.type, default.labels if labels is None else labels)
+    body = _make_event(event_type, value, source)
+    connector = _connect(Connector, url, secrets, on_attempt=_print_attempt)
+    print(body.decode())
+    return 0 if asyncio.run(_send(connector, body, retry=retry)) else 1
+
+
+send.help = f"{send.help}\n\nTYPE is one of {', '.join(EVENT_TYPES)}."
+
+
+def _make_event(event_type: str, value: str | None, source: Device) -> bytes:
+    try:
+        parsed = None if value is None else TYPES[event_type].parse(value)
+    except ValueError as error:
+        raise click.UsageError(f"--value of {event_type} {error}") from None
+    content = event(event_type, rng=SystemRandom(), now=datetime.now(UTC), value=parsed, source=source)
+    return encode(envelope(content, source))
+
+
+async def _send(connector: Connector, body: bytes, *, retry: bool) -> bool:
+    async with connector:
+        if retry:
+            return (await connector.deliver(body)).acknowledged
+        attempt = await connector.attempt(body)
+        _print_attempt(attempt)
+        return attempt.acknowledged
+
+
+def _print_attempt(attempt: Attempt) -> None:
+    later = "" if attempt.retry_in is None else f"; next attempt in {attempt.retry_in:g} s"
+    reason = "" if attempt.status is None else httpx.codes.get_reason_phrase(attempt.status)
+    status = "no answer" if attempt.status is None else f"{attempt.status} {reason}"
+    print(f"{status} after {attempt.latency * 1000:.0f} ms: {attempt.answer}{later}", flush=True)
+
+
+@_simulator.command(
+    epilog=examples(
+        _PLAY,
+        f"{_NAME} play --minutes 0.05 --rate 10 --sensors 100 --seed 7",
+        f"{_NAME} play --events 20 --rate 20 --tampered-bodies 0.1 --backfill 50",
+    )
+)
+@click.option("--events", metavar="N", type=COUNT, help="Stop after N events.")
+@click.option("--minutes", metavar="M", type=POSITIVE, help="Stop after M minutes.")
+@click.option("--rate", metavar="N", type=POSITIVE, default=2.0, show_default=True, help="Events a second.")
+@click.option("--sensors", metavar="N", type=COUNT, default=24, show_default=True, help="Size of the fleet.")
+@click.option("--seed", metavar="S", type=int, help="Repeat the events of this seed. Default: new events.")
+@click.option(
+    "--time-factor", metavar="F", type=POSITIVE, default=1.0, show_default=True, help="Divide the retry pauses by F."
+)
+@faults.options()
+@_URL
+@_SECRETS
+def play(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    events: int | None,
+    minutes: float | None,
+    rate: float,
+    sensors: int,
+    seed: int | None,
+    time_factor: float,
+    wanted: faults.Settings,
+    url: str,
+    secrets: list[str],
+) -> int:
+    """Deliver a fleet's events until --events, --minutes or Ctrl-C.
+
+    Shows the progress, then the counters that DT Studio shows. Exit status 1:
+    an event was discarded. SHARE is a share of the events, from 0 to 1, to
+    which a fault is applied.
+    """
+    if events is not None and minutes is not None:
+        raise click.UsageError("--events is not allowed with --minutes.")
+    rng = Random(None if seed is None else f"faults {seed}")  # noqa: S311 - no cryptography
+    connector = _connect(
+        FaultyConnector,
+        url,
+        secrets,
+        time_factor=time_factor,
+        fresh_tokens=not wanted.same_token,
+        rates=wanted.rates,
+        rng=rng,
+    )
+    now, console, status = datetime.now(UTC), Console(), 0
+    stream: _Events = Fleet(sensors, seed).play(now, rate)
+    if minutes is not None:
+        end = now + timedelta(minutes=minutes)
+        stream = takewhile(lambda item: item[0] <= end, stream)
+    bursts = faults.backfilled(wanted.backfill, rng, now), faults.morning(wanted.morning, rng, now)
+    try:
+        asyncio.run(_play(connector, merge(islice(stream, events), *bursts, key=lambda item: item[0]), console, events))
+    except KeyboardInterrupt:
+        status = command_line.INTERRUPTED
+    _print_counters(connector.counters, console)
+    return status or int(connector.counters.discarded > 0)
+
+
+async def _play(
+    connector: Connector, events: Iterable[tuple[datetime, dict[str, Any]]], console: Console, total: int | None
+) -> None:
+    progress = asyncio.create_task(_show_progress(connector.counters, console, total))
+    try:
+        async with connector:
+            await connector.play(events)
+    finally:
+        progress.cancel()
+
+
+async def _show_progress(counters: Counters, console: Console, total: int | None) -> None:
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            print(counters.line(), flush=True)
+    columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        while True:
+            progress.update(task, completed=counters.events - counters.waiting, description=counters.line())
+            await asyncio.sleep(0.1)
+
+
+def _print_counters(counters: Counters, console: Console) -> None:
+    if not console.is_terminal:
+        print(counters.line(latencies=True))
+        return
+    table = Table("counter", "", title="Data Connector")
+    for name, figure in counters.figures(latencies=True).items():
+        table.add_row(name, figure)
+    console.print(table)
+    if counters.last_error:
+        console.print(f"last error {counters.last_error}", markup=False, highlight=False)
+
+
+@_simulator.command(epilog=examples(_SIGN))
+@_SECRETS
+def sign(secrets: list[str]) -> None:
+    """Print the signature of the body on standard input."""
+    print(signature_of(_read_body(), secrets[0], now=time.time()))
+
+
+@_simulator.command(epilog=examples(_VERIFY))
+@click.option("--token", metavar="T", required=True, help="Value of the header X-Dt-Signature.")
+@_SECRETS
+def verify(token: str, secrets: list[str]) -> int:
+    """Verify the signature of the body on standard input.
+
+    Verifies as the function does and prints the token's claims. Exit status
+    1: the signature is not valid.
+    """
+    try:
+        claims = check(_read_body(), token, secrets, now=time.time())
+    except Unverified as reason:
+        print(f"not verified: {reason}", file=sys.stderr)
+        return 1
+    print(json.dumps(claims, indent=2), "verified", sep="\n")
+    return 0
+
+
+def _read_body() -> bytes:
+    if sys.stdin.isatty():
+        print("Type the body and end it with Ctrl-D.", file=sys.stderr)
+    return sys.stdin.buffer.read()
+
+
+def _connect(kind: type[_AnyConnector], url: str, secrets: Sequence[str], **options: Any) -> _AnyConnector:
+    try:
+        return kind(url, secrets[0], **options)
+    except ValueError as error:
+        raise click.UsageError(f"--url or DT_ENDPOINT_URL: {error}") from None

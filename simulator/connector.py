@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from math import ceil
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import httpx
 
@@ -22,15 +22,15 @@ _LATENCIES_KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request and what came of it.
+    """One request and its result.
 
     Attributes:
-        body: what was sent.
+        body: the raw body.
         number: 1 for an event's first attempt.
-        status: of the answer; None when there was none.
-        answer: the answer's text, or why there was none.
-        latency: seconds from the request to the answer, or to giving up.
-        retry_in: seconds, by the policy, until the next attempt; None when there is none.
+        status: the answer's status; None if there was no answer.
+        answer: the answer's text, or why there was no answer.
+        latency: seconds from the request to the answer or the time-out.
+        retry_in: seconds until the next attempt, as the policy says; None if there is no next attempt.
     """
 
     body: bytes
@@ -42,43 +42,22 @@ class Attempt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the answer was any 2xx: all that counts for DT Cloud."""
+        """Whether the status was any 2xx: DT Cloud looks at nothing else."""
         return self.status is not None and httpx.codes.is_success(self.status)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What became of an event.
-
-    Attributes:
-        body: what was sent.
-        outcome: whether the endpoint took it, or the connector gave it up.
-        attempts: how many there were.
-        status: of the last answer; None when there was none.
-        answer: the last answer's text, or why there was none.
-        latency: of the last attempt, in seconds.
-    """
-
-    body: bytes
-    outcome: Literal["acknowledged", "discarded"]
-    attempts: int
-    status: int | None
-    answer: str
-    latency: float
 
 
 @dataclass(slots=True)
 class Counters:
-    """What DT Studio shows of a Data Connector.
+    """The counters that DT Studio shows for a Data Connector.
 
     Attributes:
-        events: how many were given to the connector.
-        success: how many attempts were acknowledged.
-        error: how many attempts were not.
-        discarded: how many events were given up.
-        waiting: how many events are under way or wait for their next attempt.
-        last_error: the answer of the latest attempt that was not acknowledged.
-        latencies: of the acknowledged attempts, in seconds; the latest ones.
+        events: events passed to the connector.
+        success: acknowledged attempts.
+        error: attempts that were not acknowledged.
+        discarded: events that the connector stopped sending.
+        waiting: events in delivery, or waiting for their next attempt.
+        last_error: the answer to the latest attempt that was not acknowledged.
+        latencies: seconds, of the latest acknowledged attempts.
     """
 
     events: int = 0
@@ -90,23 +69,16 @@ class Counters:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
 
     def percentile(self, percent: float) -> float | None:
-        """Return the latency, in seconds, that so many per cent do not exceed; None before the first.
+        """Return a percentile of the latencies, in seconds; None if there are no latencies.
 
         Args:
-            percent: above 0, to 100.
-
-        Returns:
-            Seconds, or None.
+            percent: above 0, at most 100.
         """
         ordered = sorted(self.latencies)
         return ordered[ceil(len(ordered) * percent / 100) - 1] if ordered else None
 
-    def note(self, attempt: Attempt) -> None:
-        """Count an attempt.
-
-        Args:
-            attempt: which has ended.
-        """
+    def count(self, attempt: Attempt) -> None:
+        """Count an attempt."""
         if attempt.acknowledged:
             self.success += 1
             self.latencies.append(attempt.latency)
@@ -114,44 +86,48 @@ class Counters:
             self.error += 1
             self.last_error = f"{attempt.status or 'no answer'}: {attempt.answer}"
 
+    def figures(self, *, latencies: bool = False) -> dict[str, str]:
+        """Return the counters as text by name, with two percentiles of the latencies if wanted and known."""
+        names = ("events", "success", "error", "discarded", "waiting")
+        figures = {name: str(getattr(self, name)) for name in names}
+        for percent in (50, 99) if latencies and self.latencies else ():
+            figures[f"p{percent} latency"] = f"{(self.percentile(percent) or 0) * 1000:.1f} ms"
+        return figures
+
+    def line(self, *, latencies: bool = False) -> str:
+        """Return the figures and the last error in one line."""
+        line = ", ".join(f"{name} {figure}" for name, figure in self.figures(latencies=latencies).items())
+        return f"{line}; last error {self.last_error}" if self.last_error else line
+
 
 Post = Callable[[httpx.AsyncClient, str, bytes, str], Awaitable[httpx.Response]]
 
 
 async def post(client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
-    """Send one request as DT Cloud does; whoever wants it sent otherwise gives the connector another function.
-
-    Args:
-        client: keeps the connections.
-        url: the endpoint.
-        body: the raw body.
-        token: the signature.
-
-    Returns:
-        The answer, read to its end.
+    """Send one request as DT Cloud does.
 
     Raises:
-        httpx.HTTPError: there was none.
+        httpx.HTTPError: there was no answer.
     """
     return await client.post(url, content=body, headers={"Content-Type": "application/json", "X-Dt-Signature": token})
 
 
 @dataclass
 class Connector:
-    """A Data Connector, to be used as an asynchronous context manager.
+    """A Data Connector, used as an asynchronous context manager.
 
     Attributes:
         url: the endpoint.
         secret: the signature secret.
-        time_factor: pauses between attempts are shortened by this factor, nothing else is.
-        fresh_tokens: whether each attempt is signed anew, or carries the first one's token; which one DT Cloud does is
-            not documented.
-        connections: most requests under way at once.
+        time_factor: divides the pauses between attempts; nothing else is shortened.
+        fresh_tokens: whether each attempt is signed anew, or carries the token of the first one. DT does not document
+            which of them DT Cloud does.
+        connections: the maximum number of concurrent requests.
         answer_limit: seconds after which a request without an answer has failed.
         on_attempt: called after each attempt.
-        post: how one request is sent.
-        sleep: waits so many seconds for the next attempt; a test may give another clock.
-        counters: what happened so far.
+        post: sends one request; replace it to send requests in another way.
+        sleep: waits for the next attempt, given in seconds; a test may pass another clock.
+        counters: of all deliveries so far.
     """
 
     url: str
@@ -167,28 +143,28 @@ class Connector:
     counters: Counters = field(default_factory=Counters, init=False)
 
     def __post_init__(self) -> None:
-        """Refuse an address that no request can go to.
+        """Check the URL.
 
         Raises:
-            ValueError: it is none; the text says what one looks like.
+            ValueError: the URL is not valid.
         """
         try:
             address = httpx.URL(self.url)
         except httpx.InvalidURL:
             address = httpx.URL()
         if address.scheme not in {"http", "https"} or not address.host or (address.port or 80) >= 2**16:
-            raise ValueError(f"{self.url!r} is no address like http://127.0.0.1:8080/")
+            raise ValueError(f"{self.url!r} is not a URL like http://127.0.0.1:8080/")
 
     async def __aenter__(self) -> Self:
         """Open the connector."""
-        # Waiting for one of the connections is the semaphore's business: it must not count as the endpoint's slowness.
+        # The semaphore, not the client, waits for a free connection: that wait is no latency of the endpoint.
         self._slots = asyncio.Semaphore(self.connections)
         limits = httpx.Limits(
             max_connections=None,
             max_keepalive_connections=self.connections,
-            keepalive_expiry=1.5,  # seconds, shorter than any server's: no request meets a connection about to close
+            keepalive_expiry=1.5,  # seconds; shorter than any server's: no request uses a connection about to close
         )
-        # A proxy named in the environment is never meant for an endpoint on this machine.
+        # A proxy set in the environment never applies to an endpoint on this machine.
         self._client = httpx.AsyncClient(limits=limits, timeout=None, mounts=_DIRECT)  # noqa: S113 - see attempt
         return self
 
@@ -197,26 +173,23 @@ class Connector:
         await self._client.aclose()
 
     async def play(self, events: Iterable[tuple[datetime, Mapping[str, Any]]]) -> None:
-        """Deliver each event when it is due, and return when none is left waiting.
+        """Deliver each event when it is due, and return when all are acknowledged or discarded.
 
         Args:
-            events: when each is due, and its body, in the order of time.
+            events: due times and bodies, ordered by time.
         """
         async with asyncio.TaskGroup() as deliveries:
             for due, event in events:
                 await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
                 deliveries.create_task(self.deliver(event))
 
-    async def deliver(self, event: Mapping[str, Any] | bytes) -> Delivery:
-        """Send an event until it is acknowledged or, 12 hours later, discarded.
+    async def deliver(self, event: Mapping[str, Any] | bytes) -> Attempt:
+        """Send an event until it is acknowledged or, 12 hours later, discarded; return the last attempt.
 
-        The event's age is by the policy's clock: the time that answers took, and the pauses in their full length.
+        The event's age is the sum of all latencies and of the pauses before `time_factor` shortens them.
 
         Args:
             event: the body, encoded or not.
-
-        Returns:
-            What became of it.
         """
         body = event if isinstance(event, bytes) else encode(event)
         token = None if self.fresh_tokens else self._sign(body)
@@ -235,33 +208,29 @@ class Connector:
                 break
             await self.sleep(attempt.retry_in / self.time_factor)
             age += attempt.retry_in
-        return self._settle(attempt)
+        self.counters.waiting -= 1
+        self.counters.discarded += not attempt.acknowledged
+        return attempt
 
     async def attempt(self, body: bytes, *, token: str | None = None, number: int = 1) -> Attempt:
-        """Send one request, and count it.
+        """Send one request and count it. Connection errors are reported in the result.
 
         Args:
             body: the raw body.
-            token: its signature; None signs it.
-            number: counts an event's attempts.
-
-        Returns:
-            What came of it: a connection that is refused is an error like any other.
+            token: its signature; None signs the body.
+            number: of the attempt, from 1.
         """
         attempt = await self.request(body, token or self._sign(body), number)
-        self.counters.note(attempt)
+        self.counters.count(attempt)
         return attempt
 
     async def request(self, body: bytes, token: str, number: int = 1) -> Attempt:
-        """Send one request that the counters do not know of: whoever forges one is no Data Connector.
+        """Send one request without counting it, as a forger would.
 
         Args:
             body: the raw body.
             token: its signature.
-            number: counts an event's attempts.
-
-        Returns:
-            What came of it.
+            number: of the attempt, from 1.
         """
         async with self._slots:
             start = time.perf_counter()
@@ -270,22 +239,10 @@ class Connector:
                     answer = await self.post(self._client, self.url, body, token)
                 status, text = answer.status_code, answer.text.strip()
             except TimeoutError:
-                status, text = None, f"none within {self.answer_limit:g} s"
+                status, text = None, f"no answer within {self.answer_limit:g} s"
             except (httpx.HTTPError, OSError) as error:
                 status, text = None, str(error) or type(error).__name__
             return Attempt(body, number, status, text, time.perf_counter() - start)
 
     def _sign(self, body: bytes) -> str:
         return sign(body, self.secret, now=time.time())
-
-    def _settle(self, last: Attempt) -> Delivery:
-        self.counters.waiting -= 1
-        self.counters.discarded += not last.acknowledged
-        return Delivery(
-            last.body,
-            "acknowledged" if last.acknowledged else "discarded",
-            attempts=last.number,
-            status=last.status,
-            answer=last.answer,
-            latency=last.latency,
-        )

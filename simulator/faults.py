@@ -1,106 +1,122 @@
-"""What a Data Connector, and whoever poses as one, can do wrong: which faults there are, and what they send. Pure."""
+"""The faults of a Data Connector and of a forger: their command-line options and the bodies that they send.
 
-import argparse
+Pure, except for reading the options.
+"""
+
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import wraps
 from random import Random
 from typing import Any
 
-from simulator.arguments import share, whole
+import click
+
+from command_line import COUNT, SHARE
 from simulator.sensors import device, encode, envelope, event
 
-_BACKFILL_INTERVAL = timedelta(minutes=15)  # between the samples that a sensor kept
+_BACKFILL_INTERVAL = timedelta(minutes=15)  # between two samples that a sensor stored
 
 Bodies = Iterator[tuple[datetime, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way in which an event's delivery goes wrong.
+    """A fault in the delivery of an event.
 
     Attributes:
         name: of the option, in the plural.
-        help: what happens.
-        soak: its rate in a soak: the share of events that it happens to.
+        help: of the option.
+        soak_rate: share of the events that have this fault in a soak.
     """
 
     name: str
     help: str
-    soak: float
+    soak_rate: float
 
 
 FAULTS = (
-    Fault("duplicates-at-once", "the event is sent twice at the same time", 0.05),
-    Fault("duplicates-later", "the event is sent again 1 to 5 s later, whatever became of it until then", 0.03),
-    Fault("duplicates-after-success", "the event is sent again after its 2xx", 0.05),
-    Fault("early-closes", "the first attempt's connection is closed before the answer is read", 0.03),
-    Fault("slow-bodies", "the first attempt's body comes in pieces, over a second", 0.03),
-    Fault("chunked-bodies", "the first attempt's body comes in chunks, its length not announced", 0.03),
-    Fault("tampered-bodies", "beside the event goes a copy whose body was altered after it was signed", 0.04),
-    Fault("wrong-secrets", "beside the event goes a forged one, signed with another secret", 0.03),
-    Fault("expired-tokens", "beside the event goes a forged one, whose token has expired", 0.02),
-    Fault("unknown-types", "the event is of a type that nobody knows yet", 0.03),
-    Fault("unknown-fields", "the body and the event have fields that nobody knows yet", 0.03),
-    Fault("poisonous-bodies", "beside the event goes an authentic body that can be no document", 0.01),
+    Fault("duplicates-at-once", "Send the event twice at the same time.", 0.05),
+    Fault("duplicates-later", "Send the event again 1 to 5 s later, acknowledged or not.", 0.03),
+    Fault("duplicates-after-success", "Send the event again after its 2xx.", 0.05),
+    Fault("early-closes", "Close the first attempt's connection before the answer.", 0.03),
+    Fault("slow-bodies", "Send the first attempt's body in pieces, over a second.", 0.03),
+    Fault("chunked-bodies", "Send the first attempt's body in chunks, without Content-Length.", 0.03),
+    Fault("tampered-bodies", "Also send a copy that was altered after it was signed.", 0.04),
+    Fault("wrong-secrets", "Also send a forged event, signed with another secret.", 0.03),
+    Fault("expired-tokens", "Also send a forged event whose token has expired.", 0.02),
+    Fault("unknown-types", "Change the event's type to an unknown one.", 0.03),
+    Fault("unknown-fields", "Add unknown fields to the body and the event.", 0.03),
+    Fault("unprocessable-bodies", "Also send an authentic body that is not a valid document.", 0.01),
 )
 NAMES = tuple(fault.name for fault in FAULTS)
 
 
-def configure(parser: argparse.ArgumentParser, *, soak: bool = False) -> None:
-    """Add an option for each fault.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of the fault options.
+
+    Attributes:
+        rates: from 0 to 1, by fault.
+        same_token: retries carry the first attempt's token.
+        backfill: the size of a burst of old events.
+        morning: the number of sensors that send their heartbeats in one second.
+    """
+
+    rates: Mapping[str, float]
+    same_token: bool = False
+    backfill: int = 0
+    morning: int = 0
+
+
+def options(*, soak: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return a decorator that adds the fault options to a click command, which receives them as `wanted: Settings`.
 
     Args:
-        parser: the sub-command's.
-        soak: whether the rates are those of a soak, or 0.
+        soak: whether the default rates are those of a soak, or 0.
     """
-    group = parser.add_argument_group("faults", "each with its rate: the share of events that it happens to")
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @wraps(command)
+        def with_settings(*, same_token: bool, backfill: int | None, morning: int | None, **others: Any) -> int:
+            rates = {name: others.pop(name.replace("-", "_")) for name in NAMES}
+            return command(wanted=Settings(rates, same_token, backfill or 0, morning or 0), **others)
+
+        decorated: Callable[..., int] = with_settings
+        for option in reversed([*_rate_options(soak=soak), *_BURSTS]):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _rate_options(*, soak: bool) -> Iterator[Callable[..., Any]]:
     for fault in FAULTS:
-        rate = fault.soak if soak else 0.0
-        group.add_argument(
-            f"--{fault.name}", metavar="RATE", type=share, default=rate, help=f"{fault.help}; default: {rate:g}"
-        )
-    group.add_argument("--same-token", action="store_true", help="retries carry the first attempt's token again")
-    group.add_argument("--backfill", metavar="N", type=whole, help="a burst of so many old events, newest first")
-    group.add_argument("--morning", metavar="N", type=whole, help="the heartbeats of so many sensors in one second")
+        rate = fault.soak_rate if soak else 0.0
+        name = f"--{fault.name}"
+        yield click.option(name, metavar="SHARE", type=SHARE, default=rate, show_default=True, help=fault.help)
 
 
-def rates(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return each fault's rate, by its name.
-
-    Args:
-        arguments: those of `configure`.
-
-    Returns:
-        From 0 to 1 each.
-    """
-    return {name: getattr(arguments, name.replace("-", "_")) for name in NAMES}
+_BURSTS = (
+    click.option("--same-token", is_flag=True, help="Send the first attempt's token again in retries."),
+    click.option("--backfill", metavar="N", type=COUNT, help="Add a burst of N old events, newest first."),
+    click.option("--morning", metavar="N", type=COUNT, help="Add the heartbeats of N sensors in one second."),
+)
 
 
-def draw(wanted: Mapping[str, float], rng: Random) -> frozenset[str]:
-    """Decide what happens to the next event.
+def draw(rates: Mapping[str, float], rng: Random) -> frozenset[str]:
+    """Draw the faults of the next event.
 
     Args:
-        wanted: rates by name.
-        rng: takes the same number of draws for every event, so that one fault's rate does not change another's course.
-
-    Returns:
-        The names of the faults.
+        rates: by fault.
+        rng: gives the same number of draws for every event, so that the rate of one fault does not affect another.
     """
-    return frozenset(name for name in NAMES if rng.random() < wanted.get(name, 0.0))
+    return frozenset(name for name in NAMES if rng.random() < rates.get(name, 0.0))
 
 
-def disguise(body: Mapping[str, Any], faults: frozenset[str]) -> dict[str, Any]:
-    """Give an event an unknown type or unknown fields, if that is what happens to it.
-
-    Args:
-        body: as a Data Connector posts it.
-        faults: names.
-
-    Returns:
-        The body, which is as true as before.
-    """
+def change_schema(body: Mapping[str, Any], faults: frozenset[str]) -> dict[str, Any]:
+    """Return the event with an unknown type or unknown fields if it has one of these faults; it stays valid."""
     content, around = dict(body["event"]), {name: value for name, value in body.items() if name != "event"}
     if "unknown-types" in faults:
         content |= {"eventType": "vibration", "data": {"vibration": {"hertz": [50, 99.5], "axes": {"x": 1, "y": None}}}}
@@ -111,75 +127,59 @@ def disguise(body: Mapping[str, Any], faults: frozenset[str]) -> dict[str, Any]:
 
 
 def tampered(body: bytes, rng: Random) -> tuple[str, bytes]:
-    """Alter a body after it was signed.
+    """Return a copy of a valid event, altered after it was signed, and before it the copy's eventId.
 
     Args:
-        body: of a true event.
-        rng: decides whether the copy poses as the same event, or as another one.
-
-    Returns:
-        The eventId that the copy bears, and the copy.
+        body: the signed body.
+        rng: decides whether the copy has the event's own id or another one.
     """
     altered = json.loads(body)
-    if rng.random() < 0.5:  # noqa: PLR2004 - one half and the other
+    if rng.random() < 0.5:  # noqa: PLR2004 - half of them
         altered["event"]["eventId"] += "t"
     altered["labels"] = {"name": "tampered"}
     return altered["event"]["eventId"], encode(altered)
 
 
-def forged(body: bytes, mark: str) -> tuple[str, bytes]:
-    """Make an event that nobody measured.
+def forged(body: bytes, suffix: str) -> tuple[str, bytes]:
+    """Return the eventId and the body of an event that no sensor sent.
 
     Args:
-        body: of a true event.
-        mark: ends the eventId, which is nobody's else.
-
-    Returns:
-        Its eventId and its body.
+        body: of a valid event.
+        suffix: makes the eventId unique.
     """
     invented = json.loads(body)
-    invented["event"]["eventId"] += mark
+    invented["event"]["eventId"] += suffix
     return invented["event"]["eventId"], encode(invented)
 
 
-def poison(rng: Random) -> bytes:
-    """Make an authentic body that can be no document.
-
-    Args:
-        rng: chooses what is wrong with it, and makes it unique.
-
-    Returns:
-        The body.
-    """
-    mark = rng.randbytes(10).hex()
-    return rng.choice(_POISONS)(mark).encode()
+def unprocessable(rng: Random) -> bytes:
+    """Return a unique body that is not a valid document, for one of several reasons."""
+    unique = rng.randbytes(10).hex()
+    return rng.choice(_UNPROCESSABLE).replace("UNIQUE", unique).encode()
 
 
 _DEEP = '{"a":' * 30 + "1" + "}" * 30
-_POISONS: tuple[Callable[[str], str], ...] = (
-    lambda mark: f'{{"event":{{"eventId":"{mark}"',
-    lambda mark: f'["{mark}"]',
-    lambda mark: f'{{"event":{{"eventType":"touch","note":"{mark}"}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}/{mark}"}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}","data":[[1]]}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}","data":{2**63}}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}","data":NaN}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}","data":{{"__all__":1}}}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}","data":"\\ud800"}}}}',
-    lambda mark: f'{{"event":{{"eventId":"{mark}","data":{_DEEP}}}}}',
+_UNPROCESSABLE = (
+    '{"event":{"eventId":"UNIQUE"',
+    '["UNIQUE"]',
+    '{"event":{"eventType":"touch","note":"UNIQUE"}}',
+    '{"event":{"eventId":"UNIQUE/UNIQUE"}}',
+    '{"event":{"eventId":"UNIQUE","data":[[1]]}}',
+    f'{{"event":{{"eventId":"UNIQUE","data":{2**63}}}}}',
+    '{"event":{"eventId":"UNIQUE","data":NaN}}',
+    '{"event":{"eventId":"UNIQUE","data":{"__all__":1}}}',
+    '{"event":{"eventId":"UNIQUE","data":"\\ud800"}}',
+    f'{{"event":{{"eventId":"UNIQUE","data":{_DEEP}}}}}',
 )
 
 
 def backfilled(number: int, rng: Random, now: datetime) -> Bodies:
-    """Make the burst of a sensor that was out of reach for long.
+    """Yield the burst of a sensor that was out of range: due now, newest first, marked as back-filled.
 
     Args:
-        number: how many events.
+        number: the number of events.
         rng: draws the values.
-        now: when they are all due.
-
-    Yields:
-        When it is due, and the body: newest first, marked as back-filled.
+        now: when all of them are due.
     """
     source = device("temperature", "Back-filling freezer")
     for age in range(1, number + 1):
@@ -189,15 +189,12 @@ def backfilled(number: int, rng: Random, now: datetime) -> Bodies:
 
 
 def morning(number: int, rng: Random, now: datetime) -> Bodies:
-    """Make the heartbeats of a whole fleet in one second.
+    """Yield the heartbeats of a whole fleet within one second.
 
     Args:
-        number: how many sensors.
+        number: the number of sensors.
         rng: draws the values.
-        now: when the second begins.
-
-    Yields:
-        When it is due, and the body.
+        now: the start of the second.
     """
     for index in range(number):
         due = now + timedelta(seconds=index / number)

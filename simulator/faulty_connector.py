@@ -1,153 +1,123 @@
-"""A Data Connector on its bad days: delivers every event as the true one does, and does wrong what it is told to."""
+"""A Data Connector with faults: it delivers every event as the real one does, and injects the faults that are drawn."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
 from simulator import faults
-from simulator.connector import Attempt, Connector, Delivery, post
+from simulator.connector import Attempt, Connector, Post, post
 from simulator.sensors import encode
 from simulator.signature import sign
 
 _PIECES = 5
 _SLOW_BODY_SECONDS = 1.0
 _LATER_SECONDS = (1.0, 5.0)
-_EXPIRED_SINCE = -60.0  # seconds; beyond any sensible leeway
+_EXPIRED_LIFETIME = -60.0  # seconds; beyond any sensible leeway
 
 
-class Witness(Protocol):
-    """Whoever remembers what was sent, and what the sender was told."""
+class DeliveryObserver:
+    """Is told what is sent and what is answered. This one ignores it; a subclass may record it."""
 
     def made(self, key: str, body: bytes) -> None:
-        """Remember a true event, before its first attempt."""
+        """Note a valid event, before its first attempt."""
 
-    def poisoned(self, body: bytes) -> None:
-        """Remember an authentic body that can be no document, before its first attempt."""
+    def unprocessable(self, body: bytes) -> None:
+        """Note an authentic body that is not a valid document, before its first attempt."""
 
     def forged(self, key: str, body: bytes) -> None:
-        """Remember what must not be stored, before its only attempt."""
+        """Note a body that must not be stored, before its only attempt."""
 
     def acknowledged(self, body: bytes) -> None:
-        """Remember that a request with this body was answered with a 2xx."""
+        """Note that a request with this body was answered with a 2xx."""
 
-    def discarded(self, body: bytes, why: str) -> None:
-        """Remember that the sender gave it up, and the last answer."""
-
-
-class _Nobody:
-    """A witness who forgets at once."""
-
-    def made(self, key: str, body: bytes) -> None: ...
-    def poisoned(self, body: bytes) -> None: ...
-    def forged(self, key: str, body: bytes) -> None: ...
-    def acknowledged(self, body: bytes) -> None: ...
-    def discarded(self, body: bytes, why: str) -> None: ...
+    def discarded(self, body: bytes, reason: str) -> None:
+        """Note that the connector stopped sending a body, and the last answer."""
 
 
 @dataclass
 class FaultyConnector(Connector):
-    """A Data Connector with faults at given rates.
+    """A Data Connector that injects faults at given rates.
 
-    A forged request always goes beside the true event, never in its place, and is not counted as a delivery.
+    A forged request is sent in addition to the valid event, and the counters do not include it.
 
     Attributes:
-        rates: of the faults, by name.
-        rng: decides what happens to which event, in the order of their making.
-        witness: is told of everything.
-        happened: how often each fault happened.
+        rates: from 0 to 1, by fault.
+        rng: draws the faults of each event, in the order in which the events are delivered.
+        observer: is told of every body and answer.
+        happened: how often each fault was injected.
     """
 
     rates: Mapping[str, float] = field(default_factory=dict)
     rng: Random = field(default_factory=Random)
-    witness: Witness = field(default_factory=_Nobody)
+    observer: DeliveryObserver = field(default_factory=DeliveryObserver)
     happened: dict[str, int] = field(default_factory=lambda: dict.fromkeys(faults.NAMES, 0), init=False)
 
     def __post_init__(self) -> None:
-        """Send each event's first attempt in the manner that was drawn for it."""
+        """Check the URL, and send first attempts in the way that was drawn for them."""
         super().__post_init__()
-        self._manners: dict[bytes, _Post] = {}
+        self._first_posts: dict[bytes, Post] = {}
         self.post = self._post
 
-    async def deliver(self, event: Mapping[str, Any] | bytes) -> Delivery:
-        """Send an event as `Connector.deliver` does, with whatever faults are drawn for it.
+    async def deliver(self, event: Mapping[str, Any] | bytes) -> Attempt:
+        """Send an event as `Connector.deliver` does, with the faults that are drawn for it.
 
         Args:
-            event: the body, encoded or not.
-
-        Returns:
-            What became of it.
+            event: the body; an encoded one has no faults.
         """
         if isinstance(event, bytes):
             return await super().deliver(event)
-        # Of the event's own, so that what is drawn does not depend on what else is under way.
-        rng = Random(self.rng.getrandbits(64))  # noqa: S311 - what happens to events, no cryptography
+        # One generator for each event, so that its faults do not depend on other deliveries under way.
+        rng = Random(self.rng.getrandbits(64))  # noqa: S311 - faults, no cryptography
         drawn = faults.draw(self.rates, rng)
         for name in drawn:
             self.happened[name] += 1
-        body = encode(faults.disguise(event, drawn))
-        for name in drawn & _MANNERS.keys():
-            self._manners[body] = _MANNERS[name]
-        self.witness.made(event["event"]["eventId"], body)
-        async with asyncio.TaskGroup() as beside:
-            for name in sorted(drawn & _BESIDE.keys()):
-                beside.create_task(_BESIDE[name](self, body, rng))
-            delivery = await self._deliver_and_tell(body)
-            if "duplicates-after-success" in drawn and delivery.outcome == "acknowledged":
+        body = encode(faults.change_schema(event, drawn))
+        for name in drawn & _POSTS.keys():
+            self._first_posts[body] = _POSTS[name]
+        self.observer.made(event["event"]["eventId"], body)
+        async with asyncio.TaskGroup() as others:
+            for name in sorted(drawn & _EXTRA_REQUESTS.keys()):
+                others.create_task(_EXTRA_REQUESTS[name](self, body, rng))
+            attempt = await self.deliver_and_report(body)
+            if "duplicates-after-success" in drawn and attempt.acknowledged:
                 await self.repeat(body)
-        return delivery
+        return attempt
 
-    async def _deliver_and_tell(self, body: bytes) -> Delivery:
-        delivery = await super().deliver(body)
-        if delivery.outcome == "acknowledged":
-            self.witness.acknowledged(body)
+    async def deliver_and_report(self, body: bytes) -> Attempt:
+        """Send a body until it is acknowledged or discarded, and tell the observer which."""
+        attempt = await super().deliver(body)
+        if attempt.acknowledged:
+            self.observer.acknowledged(body)
         else:
-            self.witness.discarded(body, f"{delivery.status or 'no answer'}: {delivery.answer}")
-        return delivery
+            self.observer.discarded(body, f"{attempt.status or 'no answer'}: {attempt.answer}")
+        return attempt
 
-    async def repeat(self, body: bytes, seconds: float = 0.0) -> None:
-        """Send a duplicate, once.
-
-        Args:
-            body: of an event.
-            seconds: to wait before.
-        """
-        await asyncio.sleep(seconds)
-        self._tell(await self.attempt(body))
+    async def repeat(self, body: bytes) -> None:
+        """Send a duplicate, once."""
+        self._report(await self.attempt(body))
 
     async def forge(self, key: str, body: bytes, token: str) -> None:
-        """Send what must not be believed, once.
+        """Send a forged body, once.
 
         Args:
-            key: the eventId that it bears.
+            key: its eventId.
             body: the raw body.
-            token: proves nothing for this body.
+            token: not valid for this body.
         """
-        self.witness.forged(key, body)
-        self._tell(await self.request(body, token))
+        self.observer.forged(key, body)
+        self._report(await self.request(body, token))
 
-    async def poison(self, body: bytes) -> None:
-        """Send an authentic body that can be no document, until it is acknowledged or, like any event, discarded.
-
-        Args:
-            body: the raw body.
-        """
-        self.witness.poisoned(body)
-        await self._deliver_and_tell(body)
-
-    def _tell(self, attempt: Attempt) -> None:
+    def _report(self, attempt: Attempt) -> None:
         if attempt.acknowledged:
-            self.witness.acknowledged(attempt.body)
+            self.observer.acknowledged(attempt.body)
 
     async def _post(self, client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
-        return await self._manners.pop(body, post)(client, url, body, token)
-
-
-_Post = Callable[[httpx.AsyncClient, str, bytes, str], Awaitable[httpx.Response]]
+        return await self._first_posts.pop(body, post)(client, url, body, token)
 
 
 async def _post_slowly(client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
@@ -181,10 +151,10 @@ async def _post_and_close(client: httpx.AsyncClient, url: str, body: bytes, toke
         await writer.drain()
     finally:
         writer.close()
-    raise httpx.ReadError("the sender closed the connection before it read the answer")
+    raise httpx.ReadError("the sender closed the connection before the answer")
 
 
-_MANNERS: dict[str, _Post] = {
+_POSTS: dict[str, Post] = {
     "slow-bodies": _post_slowly,
     "chunked-bodies": _post_in_chunks,
     "early-closes": _post_and_close,
@@ -196,7 +166,8 @@ async def _duplicate_at_once(connector: FaultyConnector, body: bytes, _: Random)
 
 
 async def _duplicate_later(connector: FaultyConnector, body: bytes, rng: Random) -> None:
-    await connector.repeat(body, rng.uniform(*_LATER_SECONDS))
+    await asyncio.sleep(rng.uniform(*_LATER_SECONDS))
+    await connector.repeat(body)
 
 
 async def _tamper(connector: FaultyConnector, body: bytes, rng: Random) -> None:
@@ -204,26 +175,28 @@ async def _tamper(connector: FaultyConnector, body: bytes, rng: Random) -> None:
     await connector.forge(key, altered, sign(body, connector.secret, now=time.time()))
 
 
-async def _sign_with_another_secret(connector: FaultyConnector, body: bytes, _: Random) -> None:
+async def _send_wrong_secret(connector: FaultyConnector, body: bytes, _: Random) -> None:
     key, invented = faults.forged(body, "w")
     await connector.forge(key, invented, sign(invented, connector.secret[::-1] + "?", now=time.time()))
 
 
-async def _sign_in_the_past(connector: FaultyConnector, body: bytes, _: Random) -> None:
+async def _send_expired_token(connector: FaultyConnector, body: bytes, _: Random) -> None:
     key, invented = faults.forged(body, "x")
-    token = sign(invented, connector.secret, now=time.time(), lifetime=_EXPIRED_SINCE)
+    token = sign(invented, connector.secret, now=time.time(), lifetime=_EXPIRED_LIFETIME)
     await connector.forge(key, invented, token)
 
 
-async def _poison(connector: FaultyConnector, _body: bytes, rng: Random) -> None:
-    await connector.poison(faults.poison(rng))
+async def _send_unprocessable(connector: FaultyConnector, _body: bytes, rng: Random) -> None:
+    body = faults.unprocessable(rng)
+    connector.observer.unprocessable(body)
+    await connector.deliver_and_report(body)
 
 
-_BESIDE: dict[str, Callable[[FaultyConnector, bytes, Random], Coroutine[Any, Any, None]]] = {
+_EXTRA_REQUESTS: dict[str, Callable[[FaultyConnector, bytes, Random], Coroutine[Any, Any, None]]] = {
     "duplicates-at-once": _duplicate_at_once,
     "duplicates-later": _duplicate_later,
     "tampered-bodies": _tamper,
-    "wrong-secrets": _sign_with_another_secret,
-    "expired-tokens": _sign_in_the_past,
-    "poisonous-bodies": _poison,
+    "wrong-secrets": _send_wrong_secret,
+    "expired-tokens": _send_expired_token,
+    "unprocessable-bodies": _send_unprocessable,
 }

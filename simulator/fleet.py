@@ -1,4 +1,4 @@
-"""A building full of sensors, whose events come in the order of time."""
+"""A building full of sensors, whose events are ordered by time."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -13,8 +13,8 @@ from simulator.sensors import Device, device, envelope, event
 
 _SENSORS_PER_CLOUD_CONNECTOR = 50
 
-# A place, and the sensors that it wants: device type and name.
-_PLACES: tuple[tuple[Callable[..., Iterator[Reading]], tuple[tuple[str, str], ...]], ...] = (
+# Scenarios, and the device type and name of each sensor in them.
+_SCENARIOS: tuple[tuple[Callable[..., Iterator[Reading]], tuple[tuple[str, str], ...]], ...] = (
     (scenarios.fridge, (("temperature", "Fridge {}"), ("contact", "Fridge door {}"))),
     (
         scenarios.room,
@@ -35,25 +35,25 @@ _PLACES: tuple[tuple[Callable[..., Iterator[Reading]], tuple[tuple[str, str], ..
 
 
 class Fleet:
-    """Sensors, the Cloud Connectors that hear them, and a clock of their own.
+    """Sensors and the Cloud Connectors in their range, with a clock of their own.
 
-    From 12 sensors on, all 19 event types occur early. The devices are the same in every run.
+    With 12 sensors or more, all 19 event types occur early. The devices are the same in every run.
 
     Attributes:
-        sensors: the sensors, Cloud Connectors not among them.
+        sensors: without the Cloud Connectors.
     """
 
     def __init__(self, sensors: int = 24, seed: int | None = None) -> None:
-        """Install so many sensors.
+        """Install the sensors.
 
         Args:
-            sensors: how many, 1 or more.
-            seed: makes the events of a run repeatable, ids too if they start at the same time; None: never twice alike.
+            sensors: their number, 1 or more.
+            seed: repeats the events of a run, with their ids if they start at the same time; None: new events.
         """
         self._rng = Random(seed)  # noqa: S311 - sensor values, no cryptography
         self.sensors: list[Device] = []
         self._readings = self._install(sensors)
-        self._clock = 0.0  # seconds since the fleet was switched on
+        self._clock = 0.0  # seconds since the start of the fleet
 
     def _install(self, wanted: int) -> Iterator[Reading]:
         gateways = [
@@ -61,34 +61,33 @@ class Fleet:
             for number in range(2 + wanted // _SENSORS_PER_CLOUD_CONNECTOR)
         ]
         streams = [scenarios.cloud_connector(gateway, self._rng) for gateway in gateways]
-        streams += self._furnish(wanted)
+        streams += self._install_sensors(wanted)
         streams += [scenarios.heartbeats(sensor, gateways, self._rng) for sensor in self.sensors]
         streams.append(scenarios.caretaker(self.sensors, self._rng))
-        # The last place may want more sensors than there are: those stay silent.
-        installed = {installation.id for installation in (*gateways, *self.sensors)}
+        # The last scenario may have more sensors than are installed: those send nothing.
+        installed = {source.id for source in (*gateways, *self.sensors)}
         readings = merge(*streams, key=lambda reading: reading.at)
         return (reading for reading in readings if reading.source.id in installed)
 
-    def _furnish(self, wanted: int) -> Iterator[Iterator[Reading]]:
+    def _install_sensors(self, wanted: int) -> Iterator[Iterator[Reading]]:
         for number in count(1):
-            for place, furniture in _PLACES:
+            for scenario, sensors in _SCENARIOS:
                 if len(self.sensors) >= wanted:
                     del self.sensors[wanted:]
                     return
-                devices = [device(device_type, name.format(number)) for device_type, name in furniture]
+                devices = [device(device_type, name.format(number)) for device_type, name in sensors]
                 self.sensors += devices
-                yield place(*devices, self._rng)
+                yield scenario(*devices, self._rng)
 
     def play(self, now: datetime, rate: float | None = None) -> Iterator[tuple[datetime, dict[str, Any]]]:
-        """Let the sensors go on from where they are; the caller keeps to the times.
+        """Yield events without end: when each is due, which is also its `timestamp`, and its body.
+
+        A later call continues with the readings that follow.
 
         Args:
             now: when the first events are due.
-            rate: events a second on average, irregular as events are: the fleet's life in time-lapse or slow motion.
-                None: as the sensors' own clock has it, after a busy first minute less than one a second.
-
-        Yields:
-            For ever: when the event is due, which is also its `timestamp`, and the body to deliver.
+            rate: events a second on average, at random intervals. None: as by the sensors' own clock, which is less
+                than one a second after the first minute.
         """
         due, since = now, self._clock
         for reading in self._readings:

@@ -1,4 +1,4 @@
-"""Where sensors hang and what happens there: each place is an endless stream of readings in the order of time."""
+"""Scenarios, such as a fridge or a room: each is an endless stream of sensor readings in time order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -13,13 +13,13 @@ _HOUR = 3600.0
 
 
 class Reading(NamedTuple):
-    """What a sensor has to tell.
+    """A value that a sensor sends.
 
     Attributes:
-        at: seconds since the fleet was switched on; all sensors speak up within its first minutes.
+        at: seconds since the start of the fleet; each sensor's first reading is within the first minutes.
         source: the sensor.
         event_type: one of `simulator.sensors.EVENT_TYPES`.
-        value: in the form that the event type has in `simulator.sensors.TYPES`.
+        value: as `simulator.sensors.TYPES[event_type].parse` returns it.
     """
 
     at: float
@@ -32,21 +32,12 @@ Readings = Iterator[Reading]
 
 
 def _approach(value: float, target: float, seconds: float, inertia: float) -> float:
-    """Return where `value` is on its way to `target` (exponentially, with a time constant) after some seconds."""
+    """Return `value` after it has approached `target` exponentially, with the time constant `inertia`."""
     return target + (value - target) * exp(-seconds / inertia)
 
 
 def fridge(thermometer: Device, door: Device, rng: Random) -> Readings:
-    """A fridge that warms while its door is open, and cools down again.
-
-    Args:
-        thermometer: hangs inside.
-        door: the door's contact sensor.
-        rng: draws how long the door stays as it is.
-
-    Yields:
-        `contact` at each change, `temperature` once a minute.
-    """
+    """A fridge that warms while its door is open: `contact` at each change, `temperature` once a minute."""
     at, celsius = rng.uniform(0, _MINUTE), 4.0
     while True:
         for state, minutes, target, inertia in (
@@ -61,12 +52,12 @@ def fridge(thermometer: Device, door: Device, rng: Random) -> Readings:
 
 
 def room(air: Device, motion: Device, desk: Device, rng: Random) -> Readings:
-    """A room that people fill, whose air they use up, and that airs out after them.
+    """A meeting room, used and empty in turn, whose CO2 rises with the number of people.
 
     Args:
-        air: the CO2 sensor, which also measures humidity and pressure.
-        motion: the motion sensor; it notices people first.
-        desk: the desk's occupancy sensor; it follows the motion sensor.
+        air: a CO2 sensor, which also measures humidity and pressure.
+        motion: a motion sensor.
+        desk: a desk occupancy sensor; it follows the motion sensor.
         rng: draws how many people stay for how long.
 
     Yields:
@@ -88,29 +79,13 @@ def room(air: Device, motion: Device, desk: Device, rng: Random) -> Readings:
 
 
 def climate(sensor: Device, rng: Random) -> Readings:
-    """A store room: temperature and humidity that hardly move.
-
-    Args:
-        sensor: the humidity sensor.
-        rng: draws the readings.
-
-    Yields:
-        `humidity` every quarter of an hour.
-    """
+    """A store room with a stable climate: `humidity` every quarter of an hour."""
     for number in count():
         yield Reading(15 * _MINUTE * number + 40, sensor, "humidity", (rng.gauss(19, 0.2), rng.gauss(45, 0.5)))
 
 
 def freezer(probe: Device, rng: Random) -> Readings:
-    """A freezer whose temperature is measured by a probe on a wire.
-
-    Args:
-        probe: the temperature sensor.
-        rng: draws the readings.
-
-    Yields:
-        `temperature` every five minutes; `probeWireStatus` first and every six hours.
-    """
+    """A freezer with a wired probe: `temperature` every five minutes; `probeWireStatus` first and every six hours."""
     start = rng.uniform(0, _MINUTE)
     for number in count():
         at = start + 5 * _MINUTE * number
@@ -120,15 +95,7 @@ def freezer(probe: Device, rng: Random) -> Readings:
 
 
 def button(sensor: Device, rng: Random) -> Readings:
-    """A button that calls for service.
-
-    Args:
-        sensor: the touch sensor.
-        rng: draws the time between calls, half an hour on average.
-
-    Yields:
-        `touch`.
-    """
+    """A service button: `touch` every half hour on average."""
     at = rng.uniform(0, _MINUTE)
     while True:
         yield Reading(at, sensor, "touch")
@@ -136,15 +103,7 @@ def button(sensor: Device, rng: Random) -> Readings:
 
 
 def turnstile(sensor: Device, rng: Random) -> Readings:
-    """Something whose uses are counted, as a sensor counts: ever upwards.
-
-    Args:
-        sensor: a touch counter or a proximity counter.
-        rng: draws the uses.
-
-    Yields:
-        `touchCount` or `objectPresentCount` every ten minutes, when there was any use.
-    """
+    """A counter whose total rises: `touchCount` or `objectPresentCount` every ten to thirty minutes."""
     event_type = "touchCount" if sensor.type == "touchCounter" else "objectPresentCount"
     at, total = rng.uniform(0, _MINUTE), rng.randint(100, 5000)
     while True:
@@ -154,28 +113,12 @@ def turnstile(sensor: Device, rng: Random) -> Readings:
 
 
 def parking(sensor: Device, rng: Random) -> Readings:
-    """A parking space.
-
-    Args:
-        sensor: the proximity sensor.
-        rng: draws how long it is taken or free, half an hour on average.
-
-    Yields:
-        `objectPresent` at each change.
-    """
+    """A parking space: `objectPresent` at each change, every half hour on average."""
     yield from _alternate(sensor, "objectPresent", {"PRESENT": 30 * _MINUTE, "NOT_PRESENT": 30 * _MINUTE}, rng)
 
 
 def cellar(sensor: Device, rng: Random) -> Readings:
-    """A cellar with a leak now and then.
-
-    Args:
-        sensor: the water detector.
-        rng: draws how long it is dry (hours) and wet (minutes).
-
-    Yields:
-        `waterPresent` at each change.
-    """
+    """A cellar with a leak every few hours: `waterPresent` at each change."""
     yield from _alternate(sensor, "waterPresent", {"NOT_PRESENT": 4 * _HOUR, "PRESENT": 10 * _MINUTE}, rng)
 
 
@@ -188,12 +131,7 @@ def _alternate(sensor: Device, event_type: str, states: Mapping[str, float], rng
 
 
 def heartbeats(sensor: Device, connectors: Sequence[Device], rng: Random) -> Readings:
-    """What every sensor sends beside its own readings.
-
-    Args:
-        sensor: the sensor.
-        connectors: the Cloud Connectors; one or two of them hear it.
-        rng: draws the radio's ups and downs.
+    """The status events of every sensor, received by one or two of the Cloud Connectors.
 
     Yields:
         `networkStatus` every quarter of an hour, `batteryStatus` once a day.
@@ -204,20 +142,16 @@ def heartbeats(sensor: Device, connectors: Sequence[Device], rng: Random) -> Rea
         at = start + 15 * _MINUTE * number
         heard = {connector: strength + rng.randint(-5, 5) for connector, strength in strengths.items()}
         yield Reading(at, sensor, "networkStatus", heard)
-        if number % 96 == 95:  # noqa: PLR2004 - the day's last
+        if number % 96 == 95:  # noqa: PLR2004 - the last one of the day
             yield Reading(at, sensor, "batteryStatus", charge)
             charge = max(1, charge - rng.randint(0, 1))
 
 
 def cloud_connector(gateway: Device, rng: Random) -> Readings:
-    """A Cloud Connector, which now and then has to do without its Ethernet.
-
-    Args:
-        gateway: the Cloud Connector.
-        rng: draws when.
+    """A Cloud Connector whose Ethernet fails at times.
 
     Yields:
-        `connectionStatus` at each change, `ethernetStatus` when it is back, `cellularStatus` every half hour.
+        `connectionStatus` at each change, `ethernetStatus` when it is up again, `cellularStatus` every half hour.
     """
     at, address = rng.uniform(0, _MINUTE), f"10.0.0.{rng.randint(2, 254)}"
     while True:
@@ -231,16 +165,12 @@ def cloud_connector(gateway: Device, rng: Random) -> Readings:
 
 
 def caretaker(sensors: Sequence[Device], rng: Random) -> Readings:
-    """Somebody who walks round, touches a sensor to identify it, and notes the visit in its labels.
+    """A caretaker, who touches one sensor after another to identify it and counts the visits in a label.
 
-    The label is none of those that the Data Connector passes on.
-
-    Args:
-        sensors: those on the round.
-        rng: draws the order.
+    The Data Connector does not send this label along with events.
 
     Yields:
-        `touch`, `batteryStatus` and `labelsChanged` of one sensor after the other.
+        `touch`, `batteryStatus` and `labelsChanged` of each sensor visited.
     """
     at, visits = rng.uniform(0, _MINUTE), dict.fromkeys((sensor.id for sensor in sensors), 0)
     while True:

@@ -1,4 +1,4 @@
-"""The 19 event types of DT's sensors: what each looks like, plausible values, and the body that carries it."""
+"""The 19 event types of DT's sensors: their fields, plausible values, and the body that a Data Connector posts."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -35,9 +35,9 @@ class Device:
     """A sensor or a Cloud Connector.
 
     Attributes:
-        id: DT's id of it.
+        id: the device id.
         type: DT's device type.
-        labels: those of its labels that the Data Connector passes on.
+        labels: those that the Data Connector sends along with events.
     """
 
     id: str
@@ -46,27 +46,19 @@ class Device:
 
 
 def device(device_type: str, name: str) -> Device:
-    """Return the device of that name: the same id in every run, so that its history grows.
-
-    Args:
-        device_type: one of DT's device types.
-        name: becomes the label `name`.
-
-    Returns:
-        The device.
-    """
+    """Return a device with a name as its label, which has the same id in every run, so that its history grows."""
     return Device(stable_id(name), device_type, {"name": name})
 
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """What there is to know about one event type.
+    """An event type.
 
     Attributes:
         device_type: a device type that publishes it.
         typical: draws a plausible value.
-        parse: reads a value that a person wrote; raises ValueError with what is allowed.
-        fields: makes the fields of `data` for a value and a time.
+        parse: reads a value from the command line; raises ValueError with the values allowed.
+        fields: returns the fields of `data` for a value and a time.
     """
 
     device_type: str
@@ -116,11 +108,11 @@ def _number(text: str) -> float:
 
 
 def _no_value(text: str) -> None:
-    raise ValueError(f"cannot be {text!r}: such an event has no value")
+    raise ValueError(f"cannot be {text!r}: this type has no value")
 
 
 def _plain(number: float) -> float:
-    """Return the number as DT writes it: hundredths at most, and a whole number without a decimal point."""
+    """Return the number as DT writes it: two decimals at most, none for a whole number."""
     rounded = round(number, 2)
     return int(rounded) if rounded == int(rounded) else rounded
 
@@ -224,20 +216,17 @@ EVENT_TYPES: tuple[str, ...] = tuple(TYPES)
 def event(
     event_type: str, *, rng: Random, now: datetime, value: Any = None, source: Device | None = None
 ) -> dict[str, Any]:
-    """Make one event.
+    """Return a new event: the member `event` of a body.
 
     Args:
         event_type: one of `EVENT_TYPES`.
-        rng: draws what is not given, and the random part of `eventId`.
-        now: when a Cloud Connector hears it.
-        value: what `TYPES[event_type].parse` returns; None draws a plausible one.
-        source: the device; None takes one that publishes this type.
-
-    Returns:
-        The member `event` of a body.
+        rng: draws the value if none is given, and the random part of `eventId`.
+        now: when a Cloud Connector receives the event.
+        value: as `TYPES[event_type].parse` returns it; None draws a plausible one.
+        source: the device; None is the type's default device.
 
     Raises:
-        KeyError: there is no such event type.
+        KeyError: the event type is unknown.
     """
     of_type = TYPES[event_type]
     source = source or default_device(event_type)
@@ -247,33 +236,23 @@ def event(
         "eventId": xid(now, rng.randbytes),
         "targetName": f"projects/{PROJECT_ID}/devices/{source.id}",
         "eventType": event_type,
-        # The one type whose fields lie directly under data.
+        # The fields of this type alone are directly under data.
         "data": fields if event_type == "labelsChanged" else {event_type: fields},
         "timestamp": at,
     }
 
 
 def default_device(event_type: str) -> Device:
-    """Return the device that publishes an event type when nobody names one.
-
-    Args:
-        event_type: one of `EVENT_TYPES`.
-
-    Returns:
-        The device, the same in every run.
-    """
+    """Return the device of an event type's events if no other is named: the same in every run."""
     return device(TYPES[event_type].device_type, f"Simulated {event_type} sensor")
 
 
 def envelope(content: Mapping[str, Any], source: Device) -> dict[str, Any]:
-    """Put an event into the body that a Data Connector posts.
+    """Return the body that a Data Connector posts.
 
     Args:
         content: the event.
         source: the device that published it.
-
-    Returns:
-        The whole body.
     """
     return {
         "event": dict(content),
@@ -288,12 +267,5 @@ def envelope(content: Mapping[str, Any], source: Device) -> dict[str, Any]:
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """Write a body as DT Cloud does.
-
-    Args:
-        body: as `envelope` returns it.
-
-    Returns:
-        Compact JSON in UTF-8.
-    """
+    """Encode a body as DT Cloud does: compact JSON in UTF-8."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()

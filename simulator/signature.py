@@ -1,4 +1,4 @@
-"""The header `X-Dt-Signature`, made as DT Cloud makes it."""
+"""The header `X-Dt-Signature`, signed as DT Cloud signs it."""
 
 import hashlib
 import os
@@ -16,19 +16,16 @@ _LEEWAY = 10.0  # seconds, the function's default
 
 
 def sign(body: bytes, secret: str, *, now: float, lifetime: float = LIFETIME, jti: str | None = None) -> str:
-    """Make the token that proves `body` to a holder of the secret.
+    """Return the signature of a body: a compact JWT.
 
     Header and claims are those of DT's documentation of signed Data Connectors and of real deliveries.
 
     Args:
         body: the raw body.
         secret: the signature secret; its UTF-8 bytes are the key.
-        now: the time, in seconds since the epoch.
-        lifetime: seconds until the token expires; negative for one that has expired.
-        jti: id of the delivery, not of the event; None makes one.
-
-    Returns:
-        The JWT, in its compact form.
+        now: seconds since the epoch.
+        lifetime: seconds until the token expires; negative for an expired token.
+        jti: id of the delivery, not of the event; None generates one.
     """
     claims = {
         "checksum": hashlib.sha1(body).hexdigest(),  # noqa: S324 - DT's choice; checksum_sha256 came later
@@ -41,19 +38,16 @@ def sign(body: bytes, secret: str, *, now: float, lifetime: float = LIFETIME, jt
 
 
 def check(body: bytes, token: str, secrets: Sequence[str], *, now: float) -> dict[str, Any]:
-    """Verify a token exactly as the function does, with its default leeway.
+    """Verify a token as the function does, with its default leeway, and return the token's claims.
 
     Args:
         body: the raw body.
         token: the value of the header.
         secrets: the signature secrets, tried in this order.
-        now: the time, in seconds since the epoch.
-
-    Returns:
-        The token's claims.
+        now: seconds since the epoch.
 
     Raises:
-        receiver.errors.Unverified: the token proves nothing; its text says why.
+        receiver.errors.Unverified: the token is not valid for the body; the text says why.
     """
     verify(body, token, secrets=[_key(secret) for secret in secrets], leeway=_LEEWAY, now=now)
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})

@@ -9,14 +9,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def xid(now: datetime, randbytes: Callable[[int], bytes]) -> str:
-    """Make an id that sorts by its microsecond and is unique by its 40 random bits.
+    """Return an id of 20 characters, like an xid: 12 bytes in base32hex that sort by time and end in 40 random bits.
 
     Args:
-        now: the moment of the id; from 1970 to 2106.
-        randbytes: returns so many random bytes, as `random.Random.randbytes` and `os.urandom` do.
-
-    Returns:
-        20 characters, like an xid: 12 bytes in base32hex.
+        now: from 1970 to 2106; used to the microsecond.
+        randbytes: returns a number of random bytes, as `random.Random.randbytes` and `os.urandom` do.
     """
     age = now - _EPOCH
     seconds = age.days * 86_400 + age.seconds
@@ -24,14 +21,7 @@ def xid(now: datetime, randbytes: Callable[[int], bytes]) -> str:
 
 
 def stable_id(name: str) -> str:
-    """Return the same id for the same name in every run: the ids of simulated devices and their project.
-
-    Args:
-        name: whatever tells the thing from its like.
-
-    Returns:
-        20 characters of `[0-9a-v]`.
-    """
+    """Return an id of 20 characters that is the same for the same name in every run, as simulated devices have."""
     return _text(hashlib.sha256(name.encode()).digest()[:12])
 
 

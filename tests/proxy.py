@@ -1,4 +1,4 @@
-"""A small gRPC proxy before a Firestore, which bends answers: real storage, misbehaving on demand."""
+"""A gRPC proxy in front of a Firestore that injects faults: real storage that fails on demand."""
 
 import threading
 import time
@@ -11,23 +11,23 @@ from typing import Any
 import grpc
 from google.cloud.firestore_v1 import types
 
-_THREADS = 256  # each call that is delayed holds one
+_THREADS = 256  # a delayed call occupies one
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Sends a call on to the Firestore, when it is called, and returns the answer.
+    """Forwards the call to Firestore when called, and returns the answer.
 
     Attributes:
-        request: as it came, serialised.
-        send: sends the same or another request.
+        request: as received, serialized.
+        send: sends this or another request.
     """
 
     request: bytes
     send: Callable[[bytes], bytes]
 
     def __call__(self) -> bytes:
-        """Send the request as it came."""
+        """Send the request as received."""
         return self.send(self.request)
 
 
@@ -35,7 +35,7 @@ Fault = Callable[[Forward, grpc.ServicerContext], bytes]
 
 
 def forward_only(forward: Forward, _context: grpc.ServicerContext) -> bytes:
-    """Let the call through as it is."""
+    """Forward the call unchanged."""
     return forward()
 
 
@@ -43,13 +43,13 @@ def answer(code: grpc.StatusCode) -> Fault:
     """Answer with an error and commit nothing."""
 
     def fault(_forward: Forward, context: grpc.ServicerContext) -> bytes:
-        context.abort(code, "bent by the proxy, with words that must not reach the sender")
+        context.abort(code, "faulted by the proxy, with a text that must not reach the sender")
 
     return fault
 
 
 def refuse_every_other(code: grpc.StatusCode) -> Fault:
-    """Refuse the first, third, … write of a BatchWrite, and commit the others; a write that is alone is let through."""
+    """Refuse the first, third, … write of a BatchWrite and commit the others; forward a single write unchanged."""
 
     def fault(forward: Forward, _context: grpc.ServicerContext) -> bytes:
         request = types.BatchWriteRequest.pb().FromString(forward.request)
@@ -63,14 +63,14 @@ def refuse_every_other(code: grpc.StatusCode) -> Fault:
             if number % 2:
                 result.CopyFrom(committed.write_results[number // 2])
                 status.CopyFrom(committed.status[number // 2])
-        bent: bytes = response.SerializeToString()
-        return bent
+        serialized: bytes = response.SerializeToString()
+        return serialized
 
     return fault
 
 
 def commit_then(code: grpc.StatusCode) -> Fault:
-    """Commit, and lose the answer on its way back."""
+    """Commit, then answer with an error."""
 
     def fault(forward: Forward, context: grpc.ServicerContext) -> bytes:
         forward()
@@ -80,7 +80,7 @@ def commit_then(code: grpc.StatusCode) -> Fault:
 
 
 def delay(seconds: float) -> Fault:
-    """Commit later, even if the caller has given up by then."""
+    """Commit after a delay, even if the caller's deadline has passed by then."""
 
     def fault(forward: Forward, _context: grpc.ServicerContext) -> bytes:
         time.sleep(seconds)
@@ -90,7 +90,7 @@ def delay(seconds: float) -> Fault:
 
 
 def before_commit(act: Callable[[], None]) -> Fault:
-    """Do something when the call arrives, and commit nothing."""
+    """Call `act` when the call arrives, and commit nothing."""
 
     def fault(_forward: Forward, context: grpc.ServicerContext) -> bytes:
         act()
@@ -100,7 +100,7 @@ def before_commit(act: Callable[[], None]) -> Fault:
 
 
 def during_commit(act: Callable[[], None]) -> Fault:
-    """Do something at the same time as the commit."""
+    """Call `act` while the commit is under way."""
 
     def fault(forward: Forward, _context: grpc.ServicerContext) -> bytes:
         threading.Thread(target=act).start()
@@ -110,7 +110,7 @@ def during_commit(act: Callable[[], None]) -> Fault:
 
 
 def after_commit(act: Callable[[], None]) -> Fault:
-    """Do something when the commit is done and its answer is still to come."""
+    """Call `act` after the commit and before its answer."""
 
     def fault(forward: Forward, _context: grpc.ServicerContext) -> bytes:
         result = forward()
@@ -121,28 +121,26 @@ def after_commit(act: Callable[[], None]) -> Fault:
 
 
 class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """Forwards every unary call to a Firestore; each call takes the next of `faults`, else what `otherwise` returns.
+    """Forwards every unary call to a Firestore; each call gets the next of `faults`, or else what `otherwise` returns.
+
+    Args:
+        target: `HOST:PORT` of the Firestore.
 
     Attributes:
-        host: where it listens.
-        faults: what the next calls meet, in order.
-        otherwise: chooses what a call meets when `faults` is empty.
-        calls: how many calls there were.
-        bent: how many of them were not simply let through.
-        released: set it, and the calls that hang return.
+        host: `HOST:PORT` of the proxy.
+        faults: of the next calls, in order.
+        otherwise: chooses the fault of a call when `faults` is empty.
+        calls: the number of calls.
+        faulted: the number of calls that were not just forwarded.
+        released: set it to let the calls that hang return.
     """
 
     def __init__(self, target: str, tls: grpc.ServerCredentials | None = None) -> None:
-        """Listen on a free port of the loopback interface.
-
-        Args:
-            target: `HOST:PORT` of the Firestore.
-            tls: credentials of the proxy, if it is to use TLS.
-        """
+        """Listens on a free port of the loopback interface, with TLS if `tls` is given."""
         self._tls = tls
         self.faults: deque[Fault] = deque()
         self.otherwise: Callable[[], Fault] = lambda: forward_only
-        self.calls = self.bent = 0
+        self.calls = self.faulted = 0
         self.released = threading.Event()
         self._under_way = 0
         self._counting = threading.Lock()
@@ -160,16 +158,16 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     @property
     def idle(self) -> bool:
-        """Whether no call is under way."""
+        """Whether no call is in progress."""
         return self._under_way == 0
 
     def hang(self, _forward: Forward, context: grpc.ServicerContext) -> bytes:
-        """Never answer (until `released`)."""
+        """Do not answer before `released` is set."""
         self.released.wait()
         context.abort(grpc.StatusCode.CANCELLED, "released")
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return the handler of any method: bytes in, bytes out."""
+        """Return the handler of any method; it does not deserialize messages."""
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
         kept = tuple(pair for pair in metadata if pair[0].startswith(("google-", "x-goog-request", "authoriz")))
         call = self._channel.unary_unary(method, request_serializer=None, response_deserializer=None)
@@ -177,7 +175,7 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
             def send(request: bytes) -> bytes:
                 under_way = call.future(request, metadata=kept)
-                context.add_callback(under_way.cancel)  # a caller that is gone burdens Firestore no longer
+                context.add_callback(under_way.cancel)  # a call that its caller cancelled
                 result: bytes = under_way.result()
                 return result
 
@@ -186,7 +184,7 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
                 return fault(Forward(request, send), context)
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details() or "")
-            except (grpc.FutureCancelledError, ValueError):  # the latter: the channel was closed a moment ago
+            except (grpc.FutureCancelledError, ValueError):  # ValueError: the channel has been closed
                 context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
             finally:
                 self._end()
@@ -197,7 +195,7 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         with self._counting:
             fault = self.faults.popleft() if self.faults else self.otherwise()
             self.calls += 1
-            self.bent += fault is not forward_only
+            self.faulted += fault is not forward_only
             self._under_way += 1
         return fault
 
@@ -206,21 +204,17 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             self._under_way -= 1
 
     def drop_connections(self) -> None:
-        """Cut every connection, whatever is under way on it, and listen again at the same port."""
+        """Close every connection, cancelling its calls, and listen again on the same port."""
         self._server.stop(grace=None).wait()
         self._server, _ = self._serve(int(self.host.rpartition(":")[2]))
 
     def turn_to(self, target: str) -> None:
-        """Forward to another Firestore from now on.
-
-        Args:
-            target: its `HOST:PORT`.
-        """
+        """Forward to another Firestore, at `HOST:PORT`, from now on."""
         before, self._channel = self._channel, grpc.insecure_channel(target)
         before.close()
 
     def stop(self) -> None:
-        """Release what hangs and close."""
+        """Release the calls that hang and stop the server."""
         self.released.set()
         self._server.stop(grace=None).wait()
         self._channel.close()

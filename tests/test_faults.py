@@ -1,4 +1,4 @@
-"""What the simulator does wrong on purpose: how often, to which event, and what goes over the wire."""
+"""The simulator's faults: their rates, the bodies that they send, and the bytes on the wire."""
 
 import asyncio
 import json
@@ -32,20 +32,20 @@ NOW = datetime(2026, 5, 16, 8, 13, 15, 361624, UTC)
 
 
 def rng(seed: int) -> Random:
-    """Return a generator that repeats itself."""
+    """Return a repeatable generator."""
     return Random(seed)  # noqa: S311 - faults, no cryptography
 
 
-def made(number: int) -> dict[str, Any]:
+def make_event(number: int) -> dict[str, Any]:
     """Return the body of an event."""
     return envelope(event("temperature", rng=rng(number), now=NOW), default_device("temperature"))
 
 
-# What is drawn, and what is sent
+# Rates and bodies
 
 
 def test_rates_are_kept_and_repeat_with_the_seed() -> None:
-    """A fault happens to its share of the events, and to the same ones when the seed is the same."""
+    """A fault applies to its share of the events, and to the same events for the same seed."""
     wanted = {"tampered-bodies": 0.2, "duplicates-later": 1.0}
 
     runs = [[faults.draw(wanted, one) for _ in range(2000)] for one in (rng(1), rng(1), rng(2))]
@@ -57,21 +57,21 @@ def test_rates_are_kept_and_repeat_with_the_seed() -> None:
 
 
 def test_rate_of_one_fault_leaves_the_others_alone() -> None:
-    """A further fault does not change what happens otherwise."""
+    """The rate of one fault does not change the draws of another."""
     alone = [faults.draw({"unknown-types": 0.3}, one) for one in map(rng, range(200))]
     both = [faults.draw({"unknown-types": 0.3, "slow-bodies": 0.5}, one) for one in map(rng, range(200))]
 
     assert [drawn - {"slow-bodies"} for drawn in both] == alone
 
 
-def test_unknown_types_and_fields_are_true_events() -> None:
-    """A disguised event keeps its id and its time, and can be a document."""
-    body = faults.disguise(made(1), frozenset({"unknown-types", "unknown-fields"}))
+def test_unknown_types_and_fields_are_valid_events() -> None:
+    """An event with an unknown type and unknown fields keeps its id and its time, and is a valid document."""
+    body = faults.change_schema(make_event(1), frozenset({"unknown-types", "unknown-fields"}))
 
     parsed = parse_event(encode(body))
 
     fill_fields(firestore_fields(), parsed.fields)
-    assert parsed.event_id == made(1)["event"]["eventId"]
+    assert parsed.event_id == make_event(1)["event"]["eventId"]
     assert parsed.fields["eventType"] not in {"temperature", "vibrations"}
     assert {"schema", "delivery", "sequence", "origin"} <= parsed.fields.keys()
     assert expected(encode(body)) == parsed.fields
@@ -82,9 +82,9 @@ def firestore_fields() -> Any:
     return Document.pb()().fields
 
 
-def test_poison_can_be_no_document() -> None:
-    """Every poisonous body is one that the receiver must refuse, and no two are the same."""
-    bodies = [faults.poison(rng(seed)) for seed in range(200)]
+def test_unprocessable_body_is_not_a_valid_document() -> None:
+    """The receiver refuses every unprocessable body, and no two bodies are equal."""
+    bodies = [faults.unprocessable(rng(seed)) for seed in range(200)]
 
     storable = []
     for body in bodies:
@@ -96,17 +96,17 @@ def test_poison_can_be_no_document() -> None:
 
 
 def test_tampered_body_is_not_what_was_signed() -> None:
-    """The copy poses as the same event or as another, and differs from the true body in either case."""
-    body = encode(made(1))
+    """The copy has the event's id or another one, and differs from the signed body in both cases."""
+    body = encode(make_event(1))
 
     copies = [faults.tampered(body, rng(seed)) for seed in range(20)]
 
-    assert {key for key, _ in copies} == {made(1)["event"]["eventId"], made(1)["event"]["eventId"] + "t"}
+    assert {key for key, _ in copies} == {make_event(1)["event"]["eventId"], make_event(1)["event"]["eventId"] + "t"}
     assert body not in {copy for _, copy in copies}
 
 
 def test_backfill_is_newest_first() -> None:
-    """A burst of old events is due at once, marked, and goes back in time."""
+    """A burst of old events is due at once, marked as back-filled, and sorted from new to old."""
     burst = list(faults.backfilled(100, rng(1), NOW))
 
     times = [body["event"]["timestamp"] for _, body in burst]
@@ -116,7 +116,7 @@ def test_backfill_is_newest_first() -> None:
 
 
 def test_morning_is_one_second_of_every_sensor() -> None:
-    """10,000 sensors report within a second, each once."""
+    """10,000 sensors send one heartbeat each within a second."""
     heartbeats = list(faults.morning(10_000, rng(1), NOW))
 
     assert len({body["event"]["targetName"] for _, body in heartbeats}) == 10_000
@@ -128,18 +128,18 @@ def test_morning_is_one_second_of_every_sensor() -> None:
 
 
 class Wire:
-    """A server that keeps what comes over each connection, byte by byte, and answers 200 to each request.
+    """A server that records the bytes of each request and answers 200.
 
     Attributes:
-        received: of each connection, what came and whether the client went before it was answered.
+        received: for each connection, the bytes, and whether the client closed it before the answer.
     """
 
     def __init__(self) -> None:
-        """Keep nothing yet."""
+        """Has received nothing."""
         self.received: list[tuple[bytes, bool]] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read one request of a connection, answer it, and close."""
+        """Read one request, answer it and close the connection."""
         head = await reader.readuntil(b"\r\n\r\n")
         body = await self._body(head.decode().lower(), reader)
         try:
@@ -161,7 +161,7 @@ class Wire:
 
 
 async def deliver_over(wire: Wire, fault: str, body: dict[str, Any]) -> FaultyConnector:
-    """Deliver an event with a fault to a wire; return the connector."""
+    """Deliver an event with a fault to a `Wire`; return the connector."""
     server = await asyncio.start_server(wire.take, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, FaultyConnector(url, signing.SECRET, time_factor=100, rates={fault: 1.0}, rng=rng(1)) as sender:
@@ -170,36 +170,36 @@ async def deliver_over(wire: Wire, fault: str, body: dict[str, Any]) -> FaultyCo
 
 
 def test_early_close_leaves_before_the_answer() -> None:
-    """The first attempt sends all of the request and goes; the connector counts an error, and tries again."""
+    """The first attempt closes the connection after the request; the connector counts an error and tries again."""
     wire = Wire()
 
-    connector = asyncio.run(deliver_over(wire, "early-closes", made(1)))
+    connector = asyncio.run(deliver_over(wire, "early-closes", make_event(1)))
 
     assert [gone for _, gone in wire.received] == [True, False]
-    assert all(received.endswith(encode(made(1))) for received, _ in wire.received)
+    assert all(received.endswith(encode(make_event(1))) for received, _ in wire.received)
     assert (connector.counters.error, connector.counters.success) == (1, 1)
 
 
-def test_chunked_body_does_not_announce_its_length() -> None:
-    """The body comes in chunks, whole."""
+def test_chunked_body_has_no_content_length() -> None:
+    """The whole body is sent in chunks."""
     wire = Wire()
 
-    asyncio.run(deliver_over(wire, "chunked-bodies", made(1)))
+    asyncio.run(deliver_over(wire, "chunked-bodies", make_event(1)))
 
     ((received, _),) = wire.received
     assert b"content-length" not in received.lower()
     assert received.count(b"\r\n", received.index(b"\r\n\r\n") + 4) >= 10
 
 
-def test_slow_body_announces_its_length_and_arrives_whole() -> None:
-    """A body in pieces is the body."""
+def test_slow_body_has_a_content_length_and_is_complete() -> None:
+    """A body sent in pieces is complete."""
     wire = Wire()
 
-    asyncio.run(deliver_over(wire, "slow-bodies", made(1)))
+    asyncio.run(deliver_over(wire, "slow-bodies", make_event(1)))
 
     ((received, _),) = wire.received
-    assert f"content-length: {len(encode(made(1)))}".encode() in received.lower()
-    assert received.endswith(encode(made(1)))
+    assert f"content-length: {len(encode(make_event(1)))}".encode() in received.lower()
+    assert received.endswith(encode(make_event(1)))
 
 
 # Against the function
@@ -207,7 +207,7 @@ def test_slow_body_announces_its_length_and_arrives_whole() -> None:
 
 @pytest.fixture
 def function(environ: dict[str, str], tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Return a running function's address and its log."""
+    """Return the URL and the log of a running function."""
     port, log = free_port(), tmp_path / "function.log"
     with running_function(port, log=log, environ=os.environ | environ | {"LOG_LEVEL": "INFO"}):
         yield f"http://127.0.0.1:{port}/", log
@@ -218,19 +218,19 @@ def outcomes(log: Path) -> Counter[str]:
     return Counter(json.loads(line)["outcome"] for line in log.read_text().splitlines() if line.startswith("{"))
 
 
-def test_each_fault_meets_its_answer(
+def test_each_fault_gets_its_answer(
     function: tuple[str, Path], database: firestore.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All faults at once: forged requests are refused, duplicates known, poison kept, and the ledger is clean."""
+    """With all faults: forged requests are refused, duplicates recognized, unprocessable bodies quarantined."""
     monkeypatch.setattr("simulator.faulty_connector._LATER_SECONDS", (0.1, 0.2))
     url, log = function
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     every = dict.fromkeys(set(faults.NAMES) - {"early-closes"}, 1.0)
-    connector = FaultyConnector(url, signing.SECRET, time_factor=1e6, rates=every, rng=rng(1), witness=ledger)
+    connector = FaultyConnector(url, signing.SECRET, time_factor=1e6, rates=every, rng=rng(1), observer=ledger)
 
     async def run() -> None:
         async with connector:
-            await asyncio.gather(*(connector.deliver(made(number)) for number in range(5)))
+            await asyncio.gather(*(connector.deliver(make_event(number)) for number in range(5)))
 
     asyncio.run(run())
     account: Account = ledger.settle(documents(database, "events"), documents(database, "events_quarantine"))
@@ -240,14 +240,16 @@ def test_each_fault_meets_its_answer(
     assert account.clean, account.lines()
     assert [account.counts[name] for name in ("made", "stored", "forged", "quarantined")] == [5, 5, 15, 5]
     assert (counted["stored"], counted["already_stored"], counted["unverified"]) == (5, 15, 15)
-    assert counted["quarantined"] == connector.counters.error == 5 * 21  # a poisonous body is repeated for 12 hours
+    assert (
+        counted["quarantined"] == connector.counters.error == 5 * 21
+    )  # an unprocessable body is sent again for 12 hours
     assert set(connector.happened.values()) == {0, 5}
 
 
 def test_play_takes_the_faults_as_options(
     function: tuple[str, Path], database: firestore.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`play` does what its options name, and ends well if the true events were acknowledged."""
+    """`play` injects the faults of its options, and succeeds if the valid events were acknowledged."""
     url, log = function
     monkeypatch.setenv("DT_SIGNATURE_SECRET", signing.SECRET)
     command = ["play", "--url", url, "--events", "10", "--rate", "100", "--seed", "1", "--backfill", "5"]
@@ -260,7 +262,7 @@ def test_play_takes_the_faults_as_options(
 
 
 def test_documents_are_read_page_by_page(database: firestore.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collection of more than a page is read whole, each document once."""
+    """A collection larger than a page is read completely, each document once."""
     monkeypatch.setattr("tests.soak.ledger._PAGE", 3)
     for number in range(7):
         database.collection("events").document(f"e{number}").create({"number": number})

@@ -1,4 +1,4 @@
-"""The sender's side: what it signs and sends, when it sends again, and its command line."""
+"""The sender: signatures, events, the retry policy, the Data Connector and the command line."""
 
 import asyncio
 import base64
@@ -25,7 +25,8 @@ from disruptive.events import Event
 
 from receiver.errors import Unverified
 from simulator import scenarios
-from simulator.connector import Attempt, Connector, Delivery
+from simulator.cli import main
+from simulator.connector import Attempt, Connector
 from simulator.fleet import Fleet
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
 from simulator.sensors import EVENT_TYPES, default_device, device, encode, envelope, event
@@ -42,7 +43,7 @@ BODY = b'{"event":{"eventId":"c5h2mtm0f2pl1hvqvmo0"}}'
 
 
 def decode_by_hand(token: str, secret: str) -> tuple[Any, Any]:
-    """Return header and claims of a token whose signature is good: nothing but hmac and base64."""
+    """Check a token's signature with hmac alone, and return its header and claims."""
     head, claims, signature = token.split(".")
     digest = hmac.new(secret.encode(), f"{head}.{claims}".encode(), hashlib.sha256).digest()
     assert signature == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -50,7 +51,7 @@ def decode_by_hand(token: str, secret: str) -> tuple[Any, Any]:
 
 
 def test_signature_is_the_documented_one() -> None:
-    """A verifier that shares no code reads exactly DT's header and claims."""
+    """An independent verifier reads exactly DT's header and claims."""
     token = sign(BODY, SECRET, now=1_700_000_000.9, jti="c7fa4e77gf87eif6j3tg")
 
     header, claims = decode_by_hand(token, SECRET)
@@ -65,8 +66,8 @@ def test_signature_is_the_documented_one() -> None:
     }
 
 
-def test_signature_of_each_delivery_is_its_own() -> None:
-    """Two tokens for one body differ, in `jti`."""
+def test_each_signature_has_its_own_id() -> None:
+    """Two tokens for one body differ in `jti` alone."""
     tokens = [sign(BODY, SECRET, now=1_700_000_000) for _ in range(2)]
 
     first, second = (decode_by_hand(token, SECRET)[1] for token in tokens)
@@ -76,7 +77,7 @@ def test_signature_of_each_delivery_is_its_own() -> None:
 
 
 def test_check_returns_the_claims() -> None:
-    """A token proves its body to whoever holds its secret among others."""
+    """A token is valid if it was signed with any of the secrets."""
     token = sign(BODY, SECRET, now=1_700_000_000, jti="x")
 
     claims = check(BODY, token, ["another" * 8, SECRET], now=1_700_000_000)
@@ -88,7 +89,7 @@ def test_check_returns_the_claims() -> None:
     ("body", "secret", "lifetime"), [(b"{}", SECRET, 3600), (BODY, "another" * 8, 3600), (BODY, SECRET, -60)]
 )
 def test_check_refuses(body: bytes, secret: str, lifetime: float) -> None:
-    """Another body, another secret and an expired token prove nothing."""
+    """A token for another body, with another secret or with a past expiry is refused."""
     token = sign(BODY, SECRET, now=1_700_000_000, lifetime=lifetime)
 
     with pytest.raises(Unverified):
@@ -99,13 +100,13 @@ def test_check_refuses(body: bytes, secret: str, lifetime: float) -> None:
 
 
 def rng(seed: int) -> Random:
-    """Return the generator that a sensor draws from."""
+    """Return a repeatable generator."""
     return Random(seed)  # noqa: S311 - sensor values, no cryptography
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
 def test_event_type_is_read_by_dts_own_client(event_type: str) -> None:
-    """Each type has the shape that `disruptive` reads, and lies in a body of the size that DT sends."""
+    """`disruptive` reads each type, and the body has DT's members in DT's order."""
     source = default_device(event_type)
 
     body = encode(envelope(event(event_type, rng=rng(1), now=NOW), source))
@@ -132,9 +133,9 @@ def test_whole_numbers_have_no_decimal_point() -> None:
 
 def test_ids_rise_with_time_and_do_not_collide() -> None:
     """An id has 20 characters of `[0-9a-v]`, sorts by its microsecond, and two of one microsecond differ."""
-    moments = [NOW + timedelta(microseconds=step) for step in (0, 1, 2, 10**6, 10**9)]
+    times = [NOW + timedelta(microseconds=step) for step in (0, 1, 2, 10**6, 10**9)]
 
-    ids = [xid(moment, os.urandom) for moment in moments]
+    ids = [xid(time, os.urandom) for time in times]
 
     assert ids == sorted(ids)
     assert all(re.fullmatch("[0-9a-v]{20}", made) for made in ids)
@@ -142,7 +143,7 @@ def test_ids_rise_with_time_and_do_not_collide() -> None:
 
 
 def test_fridge_warms_while_its_door_is_open() -> None:
-    """The temperature rises from each opening to the closing, and has fallen again by the next opening."""
+    """The temperature rises while the door is open and falls while it is closed."""
     readings = islice(scenarios.fridge(device("temperature", "inside"), device("contact", "door"), rng(3)), 400)
 
     celsius, spells = 4.0, {"OPEN": list[float](), "CLOSED": list[float]()}
@@ -159,7 +160,7 @@ def test_fridge_warms_while_its_door_is_open() -> None:
 
 
 def test_room_fills_and_airs_out() -> None:
-    """CO2 rises while there is motion and falls when there is none; the desk follows the motion sensor."""
+    """CO2 rises with motion and falls without; the desk follows the motion sensor."""
     sensors = (device("co2", "air"), device("motion", "motion"), device("deskOccupancy", "desk"))
     readings = list(islice(scenarios.room(*sensors, rng(3)), 300))
 
@@ -176,7 +177,7 @@ def test_room_fills_and_airs_out() -> None:
 
 
 def test_fleet_is_repeatable_by_seed() -> None:
-    """One seed gives the same events twice; another seed, and none, give others."""
+    """The same seed gives the same events; another seed, or no seed, gives others."""
     runs = [list(islice(Fleet(24, seed).play(NOW, rate=5), 200)) for seed in (7, 7, 8, None, None)]
 
     assert runs[0] == runs[1]
@@ -196,7 +197,7 @@ def test_fleet_shows_every_type_early(seed: int) -> None:
 
 @pytest.mark.parametrize("rate", [None, 0.5, 200.0])
 def test_fleet_keeps_the_order_of_time(rate: float | None) -> None:
-    """Events are due one after the other from now on, each stamped with the time it is due."""
+    """Events are due one after another from now on, and the timestamp of each is its due time."""
     events = list(islice(Fleet(24, 1).play(NOW, rate), 500))
 
     times = [due for due, _ in events]
@@ -205,8 +206,8 @@ def test_fleet_keeps_the_order_of_time(rate: float | None) -> None:
     assert all(datetime.fromisoformat(body["event"]["timestamp"]) == due for due, body in events)
 
 
-def test_fleet_goes_on_where_it_stopped() -> None:
-    """Played again, the fleet starts at the new time with the readings that follow."""
+def test_fleet_continues_where_it_stopped() -> None:
+    """A second `play` starts at its own time with the readings that follow."""
     fleet = Fleet(24, 1)
     before = [body["event"]["eventId"] for _, body in islice(fleet.play(NOW), 100)]
 
@@ -217,8 +218,8 @@ def test_fleet_goes_on_where_it_stopped() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 4, 12, 500])
-def test_fleet_has_the_size_that_was_asked_for(size: int) -> None:
-    """So many sensors, no more, publish events, beside the Cloud Connectors."""
+def test_fleet_has_the_given_size(size: int) -> None:
+    """Exactly the given number of sensors publish events, in addition to the Cloud Connectors."""
     fleet = Fleet(size, 1)
 
     sources = {
@@ -235,7 +236,7 @@ def test_fleet_has_the_size_that_was_asked_for(size: int) -> None:
 
 
 def test_backoff_doubles_to_an_hour() -> None:
-    """8 seconds, doubled by each failure, an hour at most, however many failures."""
+    """The pause is 8 seconds, doubles with each failure, and is an hour at most."""
     pauses = [backoff(failures, 0.1) for failures in range(1, 12)]
 
     assert pauses == [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]
@@ -248,7 +249,7 @@ def test_backoff_spares_a_slow_endpoint() -> None:
 
 
 def attempts_until(acknowledged: Callable[[float], bool], response_time: float) -> tuple[list[float], bool]:
-    """Return an event's age at each attempt, and whether the last one succeeded, by a clock that only jumps."""
+    """Return an event's age at each attempt, and whether the last one succeeded, without waiting."""
     ages, age = [0.0], 0.0
     for failures in count(1):
         if acknowledged(age):
@@ -264,7 +265,7 @@ def attempts_until(acknowledged: Callable[[float], bool], response_time: float) 
 
 @pytest.mark.parametrize("response_time", [0.001, 1.0, 10.0])
 def test_event_is_discarded_after_12_hours(response_time: float) -> None:
-    """While nothing is acknowledged, pauses grow to an hour, and the last attempt is at the end of the 12 hours."""
+    """Without an acknowledgement pauses grow to an hour, and the last attempt is at the end of the 12 hours."""
     ages, acknowledged = attempts_until(lambda _: False, response_time)
 
     assert not acknowledged
@@ -285,18 +286,18 @@ def test_outage_within_12_hours_loses_nothing(hours: float, response_time: float
 
 
 class Endpoint:
-    """A real HTTP server that answers as told, and remembers what it got.
+    """An HTTP server that records requests and answers with given statuses.
 
     Attributes:
-        url: where it listens.
-        answers: the status of each request, by its number from 1.
+        url: of the server.
+        answers: returns the status for each request, by its number from 1.
         requests: the headers and body of each.
         connections: the clients' addresses.
-        hold: while it is not set, no request is answered.
+        hold: no request is answered unless it is set.
     """
 
     def __init__(self) -> None:
-        """Start it; it answers 200."""
+        """Starts the server; it answers 200."""
         self.answers: Callable[[int], int] = lambda _: 200
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.connections: set[Any] = set()
@@ -321,7 +322,7 @@ class Endpoint:
                 self.wfile.write(b"said")
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Print nothing."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -332,7 +333,7 @@ class Endpoint:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.hold.set()
         self.server.shutdown()
         self.server.server_close()
@@ -346,10 +347,10 @@ def server() -> Iterator[Endpoint]:
     endpoint.stop()
 
 
-def deliver(connector: Connector, *bodies: bytes) -> list[Delivery]:
-    """Deliver bodies all at once."""
+def deliver(connector: Connector, *bodies: bytes) -> list[Attempt]:
+    """Deliver bodies concurrently."""
 
-    async def run() -> list[Delivery]:
+    async def run() -> list[Attempt]:
         async with connector:
             return await asyncio.gather(*(connector.deliver(body) for body in bodies))
 
@@ -357,36 +358,36 @@ def deliver(connector: Connector, *bodies: bytes) -> list[Delivery]:
 
 
 def test_connector_delivers_a_signed_body(server: Endpoint) -> None:
-    """The endpoint gets the body byte by byte, as JSON, with a signature that holds."""
+    """The endpoint receives the unchanged body as JSON with a valid signature."""
     (delivery,) = deliver(Connector(server.url, SECRET), BODY)
 
     ((headers, body),) = server.requests
     assert body == BODY
     assert headers["Content-Type"] == "application/json"
     assert decode_by_hand(headers["X-Dt-Signature"], SECRET)[1]["checksum_sha256"] == hashlib.sha256(BODY).hexdigest()
-    assert (delivery.outcome, delivery.attempts, delivery.status, delivery.answer) == ("acknowledged", 1, 200, "said")
+    assert (delivery.acknowledged, delivery.number, delivery.status, delivery.answer) == (True, 1, 200, "said")
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_connector_takes_any_2xx(server: Endpoint, status: int) -> None:
-    """Any 2xx acknowledges."""
+    """Any 2xx acknowledges an event."""
     server.answers = lambda _: status
 
     (delivery,) = deliver(Connector(server.url, SECRET), BODY)
 
-    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 1)
+    assert (delivery.acknowledged, delivery.number) == (True, 1)
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 429, 500, 503])
 def test_connector_retries_all_else(server: Endpoint, status: int) -> None:
-    """Whatever is no 2xx, 4xx too, is sent again with the policy's pauses, and counted."""
+    """Any other status, also 4xx, is counted, and the event is sent again with the policy's pauses."""
     server.answers = lambda number: status if number <= 3 else 200
     attempts: list[Attempt] = []
     connector = Connector(server.url, SECRET, time_factor=1e4, on_attempt=attempts.append)
 
     (delivery,) = deliver(connector, BODY)
 
-    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 4)
+    assert (delivery.acknowledged, delivery.number) == (True, 4)
     assert [(attempt.number, attempt.status) for attempt in attempts] == [
         (1, status),
         (2, status),
@@ -404,7 +405,7 @@ def test_connector_retries_all_else(server: Endpoint, status: int) -> None:
 def test_connector_signs_each_attempt_or_only_the_first(
     server: Endpoint, different: int, *, fresh_tokens: bool
 ) -> None:
-    """A retry carries a token of its own, or the first one's: the switch decides."""
+    """A retry carries its own token, or the first attempt's, as `fresh_tokens` says."""
     server.answers = lambda number: 503 if number < 3 else 200
 
     deliver(Connector(server.url, SECRET, time_factor=1e4, fresh_tokens=fresh_tokens), BODY)
@@ -413,20 +414,20 @@ def test_connector_signs_each_attempt_or_only_the_first(
 
 
 def test_connector_gives_up_after_12_hours(server: Endpoint) -> None:
-    """An event that is never acknowledged is discarded, and counted as such."""
+    """An event that is never acknowledged is discarded and counted."""
     server.answers = lambda _: 500
     connector = Connector(server.url, SECRET, time_factor=1e7)
 
     (delivery,) = deliver(connector, BODY)
 
     counters = connector.counters
-    assert (delivery.outcome, delivery.status) == ("discarded", 500)
-    assert delivery.attempts == counters.error == len(server.requests) == 21
+    assert (delivery.acknowledged, delivery.status) == (False, 500)
+    assert delivery.number == counters.error == len(server.requests) == 21
     assert (counters.success, counters.discarded, counters.waiting) == (0, 1, 0)
 
 
 def test_connector_does_not_wait_for_ever(server: Endpoint) -> None:
-    """No answer within the limit is a failure; the next attempt is not held up by it."""
+    """No answer within the limit is a failure, and the next attempt follows."""
     server.hold.clear()
     attempts: list[Attempt] = []
 
@@ -438,12 +439,12 @@ def test_connector_does_not_wait_for_ever(server: Endpoint) -> None:
 
     (delivery,) = deliver(connector, BODY)
 
-    assert (delivery.outcome, delivery.attempts) == ("acknowledged", 2)
-    assert (attempts[0].status, attempts[0].answer) == (None, "none within 0.5 s")
+    assert (delivery.acknowledged, delivery.number) == (True, 2)
+    assert (attempts[0].status, attempts[0].answer) == (None, "no answer within 0.5 s")
 
 
 def test_connector_outlives_a_refused_connection() -> None:
-    """Nobody listening is an error like any other: the event arrives when somebody does."""
+    """A refused connection counts as a failure, and the event is sent again."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
     attempts: list[Attempt] = []
@@ -451,13 +452,13 @@ def test_connector_outlives_a_refused_connection() -> None:
 
     (delivery,) = deliver(connector, BODY)
 
-    assert (delivery.outcome, delivery.status, delivery.attempts) == ("discarded", None, len(attempts))
+    assert (delivery.acknowledged, delivery.status, delivery.number) == (False, None, len(attempts))
     assert len(attempts) > 10
     assert all("failed" in attempt.answer for attempt in attempts)
 
 
 def test_connector_sends_in_parallel(server: Endpoint) -> None:
-    """Events do not wait for each other: 20 are under way before the first is answered."""
+    """Events are sent concurrently: 20 are in progress before the first is answered."""
     server.hold.clear()
 
     def release_at_the_last(number: int) -> int:
@@ -470,19 +471,19 @@ def test_connector_sends_in_parallel(server: Endpoint) -> None:
 
     deliveries = deliver(connector, *(b"{%d}" % number for number in range(20)))
 
-    assert [delivery.outcome for delivery in deliveries] == ["acknowledged"] * 20
+    assert [delivery.acknowledged for delivery in deliveries] == [True] * 20
     assert [delivery.body for delivery in deliveries] == [b"{%d}" % number for number in range(20)]
 
 
 def test_connector_keeps_its_connections(server: Endpoint) -> None:
-    """Over one connection at most, events go one after the other on the same one."""
+    """With one connection allowed, all events use the same connection."""
     deliver(Connector(server.url, SECRET, connections=1), *[BODY] * 10)
 
     assert (len(server.requests), len(server.connections)) == (10, 1)
 
 
 def test_connector_plays_events_when_they_are_due(server: Endpoint) -> None:
-    """A fleet's events all arrive, none before its time, and the counters agree."""
+    """All events of a fleet arrive, none before it is due, and the counters agree."""
     connector = Connector(server.url, SECRET)
     arrivals: dict[bytes, datetime] = {}
 
@@ -506,9 +507,9 @@ def test_connector_plays_events_when_they_are_due(server: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://127.0.0.1/", "http://", "http://a:b/", "http://a:99999/"])
-def test_connector_refuses_what_is_no_address(url: str) -> None:
-    """A wrong address is refused at once, in words that show a right one."""
-    with pytest.raises(ValueError, match=re.escape("is no address like http://127.0.0.1:8080/")):
+def test_connector_refuses_an_invalid_url(url: str) -> None:
+    """An invalid URL is refused at once, with an example of a valid one."""
+    with pytest.raises(ValueError, match=re.escape("is not a URL like http://127.0.0.1:8080/")):
         Connector(url, SECRET)
 
 
@@ -526,7 +527,7 @@ def simulator(
 
 
 def test_send_delivers_one_event(server: Endpoint) -> None:
-    """`send` delivers the value, device and labels that were named, and prints the answer."""
+    """`send` delivers the given value, device and labels, and prints the answer."""
     arguments = ("temperature", "--value", "21.5", "--device", "mine", "--label", "a=b", "--label", "c=d=e")
 
     done = simulator("send", *arguments, url=server.url)
@@ -541,7 +542,7 @@ def test_send_delivers_one_event(server: Endpoint) -> None:
 
 
 def test_send_reports_a_refusal(server: Endpoint) -> None:
-    """`send` says what was answered, does not send again, and exits with 1."""
+    """`send` prints the refusal, does not send again, and exits with 1."""
     server.answers = lambda _: 400
 
     done = simulator("send", "touch", "--url", server.url)
@@ -552,7 +553,7 @@ def test_send_reports_a_refusal(server: Endpoint) -> None:
 
 
 def test_send_without_an_endpoint() -> None:
-    """`send` to a port where nobody listens exits with 1 and says so, without a traceback."""
+    """`send` to a closed port exits with 1 and one line, without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
 
@@ -565,7 +566,7 @@ def test_send_without_an_endpoint() -> None:
 
 @pytest.mark.parametrize("extra", [("--events", "30"), ("--minutes", "0.02")])
 def test_play_ends_by_itself(server: Endpoint, extra: tuple[str, str]) -> None:
-    """`play` ends after the count or the time, when all is delivered, and prints the counters."""
+    """`play` ends after the given count or time, when all events are delivered, and prints the counters."""
     server.answers = lambda number: 503 if number == 3 else 200
 
     done = simulator("play", *extra, "--rate", "40", "--seed", "7", "--time-factor", "1000", url=server.url)
@@ -576,7 +577,7 @@ def test_play_ends_by_itself(server: Endpoint, extra: tuple[str, str]) -> None:
     assert events == 30 if extra[0] == "--events" else events > 10
 
 
-def test_play_goes_on_until_ctrl_c(server: Endpoint) -> None:
+def test_play_runs_until_ctrl_c(server: Endpoint) -> None:
     """Without a count or a time, `play` ends with Ctrl-C, still prints the counters, and exits with 130."""
     third = threading.Event()
 
@@ -600,7 +601,7 @@ def test_play_goes_on_until_ctrl_c(server: Endpoint) -> None:
 
 
 def test_sign_prints_the_token_alone() -> None:
-    """`sign` prints what goes into the header, by the first of several secrets, and nothing else."""
+    """`sign` prints the header's value alone, signed with the first of several secrets."""
     done = simulator("sign", stdin=BODY, secret=f"\n  {SECRET} \nanother\n")
 
     _, claims = decode_by_hand(done.stdout.removesuffix("\n"), SECRET)
@@ -609,7 +610,7 @@ def test_sign_prints_the_token_alone() -> None:
 
 
 def test_secret_file_replaces_the_environment(tmp_path: Path) -> None:
-    """`--secret-file` holds the secret, so that no command line has to."""
+    """`--secret-file` replaces DT_SIGNATURE_SECRET."""
     file = tmp_path / "secret"
     file.write_text("from the file, and long enough for it\n")
 
@@ -619,7 +620,7 @@ def test_secret_file_replaces_the_environment(tmp_path: Path) -> None:
 
 
 def test_a_short_secret_signs_without_a_warning() -> None:
-    """DT Cloud takes short secrets, so the simulator does, and says nothing of it."""
+    """The simulator signs with a short secret, as DT Cloud does, without a warning."""
     done = simulator("sign", stdin=BODY, secret="short")
 
     assert decode_by_hand(done.stdout.strip(), "short")
@@ -627,7 +628,7 @@ def test_a_short_secret_signs_without_a_warning() -> None:
 
 
 def test_verify_prints_the_claims() -> None:
-    """`verify` prints the claims and `verified`, with any of several secrets."""
+    """`verify` prints the claims and `verified` if any of the secrets fits."""
     now = datetime.now(UTC).timestamp()
     token = sign(BODY, SECRET, now=now, jti="c7fa4e77gf87eif6j3tg")
 
@@ -638,8 +639,8 @@ def test_verify_prints_the_claims() -> None:
     assert (done.returncode, end) == (0, "verified\n")
 
 
-def test_verify_says_why_not() -> None:
-    """`verify` says in one line why a token proves nothing, and exits with 1."""
+def test_verify_prints_the_reason_of_a_refusal() -> None:
+    """`verify` prints one line that says why a token is not valid, and exits with 1."""
     token = sign(BODY, SECRET, now=datetime.now(UTC).timestamp())
 
     done = simulator("verify", "--token", token, stdin=BODY + b" ")
@@ -651,7 +652,7 @@ def test_verify_says_why_not() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "COMMAND"),
+        ((), "Missing command"),
         (("send",), "TYPE"),
         (("send", "warmth"), "'warmth'"),
         (("send", "temperature", "--value", "warm"), "must be a number"),
@@ -660,38 +661,47 @@ def test_verify_says_why_not() -> None:
         (("send", "humidity", "--value", "1,2,x"), "RELATIVE_HUMIDITY"),
         (("send", "labelsChanged", "--value", "x"), "KEY=VALUE"),
         (("send", "co2", "--label", "x"), "KEY=VALUE"),
-        (("send", "co2", "--url", "here"), "'here' is no address"),
-        (("play", "--events", "0"), "whole number above 0"),
-        (("play", "--rate", "nan"), "number above 0"),
+        (("send", "co2", "--url", "here"), "'here' is not a URL"),
+        (("play", "--events", "0"), "x>=1"),
+        (("play", "--rate", "nan"), "not a finite number"),
         (("play", "--events", "1", "--minutes", "1"), "not allowed with"),
         (("verify",), "--token"),
         (("sign", "--secret-file", "/nowhere/at/all"), "No such file"),
     ],
 )
-def test_a_wrong_argument_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:
-    """Bad input ends with exit status 2 and one line that says what is wrong."""
-    done = simulator(*arguments)
+def test_a_wrong_argument_is_reported_in_one_line(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong argument ends with exit status 2 and one line that says what is wrong."""
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", SECRET)
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("python -m simulator")
-    assert said in done.stderr
+    status = main(arguments)
+
+    output = capsys.readouterr()
+    assert (status, output.out, output.err.count("\n")) == (2, "", 1)
+    assert output.err.startswith("python -m simulator")
+    assert said in output.err
 
 
 @pytest.mark.parametrize("command", [("send", "touch"), ("play",), ("sign",), ("verify", "--token", "x")])
-def test_a_missing_secret_is_said_in_one_line(command: tuple[str, ...]) -> None:
-    """Without a secret no command starts, and each says where to put it."""
-    done = simulator(*command, secret=" \n ")
+def test_a_missing_secret_is_reported_in_one_line(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a secret every command ends with exit status 2 and one line that says how to set it."""
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", " \n ")
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"python -m simulator \w+: no signature secret: set DT_SIGNATURE_SECRET.*\n", done.stderr)
+    status = main(command)
+
+    output = capsys.readouterr()
+    assert (status, output.out) == (2, "")
+    assert re.fullmatch(r"python -m simulator \w+: No signature secret: set DT_SIGNATURE_SECRET.*\n", output.err)
 
 
 @pytest.mark.parametrize("command", ["", "send", "play", "sign", "verify"])
-def test_the_examples_of_help_run(server: Endpoint, command: str) -> None:
-    """Each `--help` shows examples, and every one of them succeeds as it stands."""
+def test_the_examples_in_help_run(server: Endpoint, command: str) -> None:
+    """Each `--help` shows examples that succeed as they stand, and fits 80 columns."""
     text = simulator(*command.split(), "--help").stdout
-    examples = [line.strip() for line in text.partition("examples:\n")[2].splitlines()]
+    examples = [line.strip() for line in text.partition("Examples:\n")[2].splitlines()]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = os.environ | {"DT_SIGNATURE_SECRET": SECRET, "DT_ENDPOINT_URL": server.url, "PATH": path}
 
@@ -704,3 +714,4 @@ def test_the_examples_of_help_run(server: Endpoint, command: str) -> None:
 
     assert examples
     assert statuses == [0] * len(examples)
+    assert max(map(len, text.partition("Examples:\n")[0].splitlines())) <= 80

@@ -1,6 +1,6 @@
-"""Hostile requests, and honest ones in odd dress, made from a random source: pure, but for the time in their tokens.
+"""Hostile requests, and valid ones in unusual form, made from a random generator; only their tokens depend on the time.
 
-A request is made by one of `FAMILIES`, which also knows the verdicts that are right for it.
+Each of `FAMILIES` makes requests together with the verdicts that are right for them.
 """
 
 import base64
@@ -16,29 +16,29 @@ from typing import Any
 from tests import signing
 from tests.events import DATA, encode, envelope
 
-MARK = "mark-of-a-body"  # is in every body, beside what the log may say of an event
-TOKEN_MARK = b"mark-of-a-token"  # is in every token that is no base64; of the others each begins with JSON_IN_BASE64
+MARK = "mark-of-a-body"  # in every body; must not be in an answer or in the log
+TOKEN_MARK = b"mark-of-a-token"  # in every token that is not base64; the others begin with JSON_IN_BASE64
 JSON_IN_BASE64 = b"eyJ"
 MEBIBYTE = 1024 * 1024
-_PATIENCE = 0.1  # seconds for which a sender waits that may itself owe some bytes
+_PATIENCE = 0.1  # seconds until a sender closes its side of a connection on which the function may expect more
 
-# What an answer means. Any other one, 500 and 503 above all, is a finding.
+# The verdicts. Any other answer, such as 500 and 503, is a finding.
 STORED, QUARANTINED, UNVERIFIED, TOO_LARGE = "stored", "quarantined", "unverified", "too large"
 METHOD, NOT_HTTP, NO_ROUTE, CLOSED = "method", "not HTTP", "no route", "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes through one connection, and what may come of it.
+    """The bytes sent over one connection, and the right verdicts.
 
     Attributes:
-        kind: what is hostile in it.
+        kind: family and variant.
         pieces: the bytes, written one after another.
-        right: the verdicts that are right for each of its answers.
-        signed: the bodies that it proves, in the order of the answers; nothing else of it may be stored.
-        patience: seconds after which the sender half-closes, because it may owe some bytes itself; None: it owes none,
-            and waits for its answers.
-        gone: the sender resets the connection after the last piece, and reads nothing.
+        right: the verdicts that are right for each answer.
+        signed: the bodies with a valid signature, in the order of the answers; nothing else may be stored.
+        patience: seconds until the sender half-closes the connection, if the function may expect more bytes; None: the
+            sender waits for the answers.
+        gone: the sender resets the connection after the last piece and reads nothing.
     """
 
     kind: str
@@ -50,14 +50,7 @@ class Request:
 
 
 def make(rng: random.Random) -> Request:
-    """Make a hostile request, or an honest one in odd dress.
-
-    Args:
-        rng: where every choice comes from, times apart.
-
-    Returns:
-        The request; its token is valid now.
-    """
+    """Return a random request whose token, if valid, is valid now."""
     family = rng.choices(list(FAMILIES), list(FAMILIES.values()))[0]
     return family(rng)
 
@@ -75,14 +68,14 @@ def post(
     headers: Iterable[bytes] = (),
     length: bytes | None = None,
 ) -> bytes:
-    """Return a whole request.
+    """Return a whole HTTP request.
 
     Args:
-        body: its body.
-        token: its X-Dt-Signature; None for no such header.
-        line: its first line.
+        body: the body.
+        token: X-Dt-Signature; None for no such header.
+        line: the request line.
         headers: more header lines.
-        length: stands in place of the true Content-Length; b"" for no such header.
+        length: Content-Length; None for the body's own, b"" for no such header.
     """
     lines = [line, b"Host: localhost"]
     if token is not None:
@@ -106,7 +99,7 @@ _CHUNKED = (b"Transfer-Encoding: chunked",)
 
 
 def _chunks(rng: random.Random, body: bytes) -> bytes:
-    """Return the body in chunks of odd but legal notation."""
+    """Return the body in chunks of unusual but legal notation."""
     out = bytearray()
     while body:
         size = rng.randint(1, max(1, len(body)))
@@ -121,7 +114,7 @@ def _in_pieces(rng: random.Random, data: bytes, most: int = 3) -> tuple[bytes, .
     return tuple(data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True))
 
 
-# --- honest requests ------------------------------------------------------------------------------------------------
+# --- valid requests -------------------------------------------------------------------------------------------------
 
 _PATHS = (
     b"/any/path",
@@ -137,8 +130,8 @@ _PATHS = (
 )
 
 
-def _honest(rng: random.Random) -> Request:
-    """A true event in a dress that must not matter."""
+def _valid(rng: random.Random) -> Request:
+    """A valid event in a form that must not matter."""
     made = _event(rng)
     body = rng.choice([encode(made), b" \n" + json.dumps(made, indent=1).encode() + b"\r\n\t"])
     claims: list[dict[str, Any]] = [{}, {"checksum": None}, {"checksum_sha256": None}, {"exp": int(time.time()) + 5}]
@@ -146,7 +139,7 @@ def _honest(rng: random.Random) -> Request:
     name = "".join(rng.choice([char.lower(), char.upper()]) for char in "x-dt-signature").encode()
     signature = name + rng.choice([b":", b": ", b":\t "]) + token
     path = rng.choice(_PATHS)
-    dress: dict[str, Callable[[], bytes]] = {
+    forms: dict[str, Callable[[], bytes]] = {
         "plain": lambda: post(body, token),
         "path": lambda: post(body, token, line=b"POST " + path + b" HTTP/1.1"),
         "header case": lambda: post(body, None, headers=[signature]),
@@ -155,11 +148,11 @@ def _honest(rng: random.Random) -> Request:
         "HTTP/1.0": lambda: post(body, token, line=b"POST / HTTP/1.0"),
         "expect": lambda: post(body, token, headers=[b"Expect: 100-Continue"]),
         "blank lines first": lambda: b"\r\n\r\n" + post(body, token),
-        "false types": lambda: post(body, token, headers=[b"Content-Type: text/\xff", b"Content-Encoding: gzip"]),
+        "wrong types": lambda: post(body, token, headers=[b"Content-Type: text/\xff", b"Content-Encoding: gzip"]),
         "odd headers": lambda: post(body, token, headers=[_odd_header(rng) for _ in range(rng.randint(1, 60))]),
     }
-    kind = rng.choice(list(dress))
-    return Request(f"honest, {kind}", _in_pieces(rng, dress[kind](), 6), {STORED}, (body,))
+    kind = rng.choice(list(forms))
+    return Request(f"valid, {kind}", _in_pieces(rng, forms[kind](), 6), {STORED}, (body,))
 
 
 def _odd_header(rng: random.Random) -> bytes:
@@ -177,17 +170,17 @@ def _odd_header(rng: random.Random) -> bytes:
 
 
 def _pipelined(rng: random.Random) -> Request:
-    """Several true events down one connection before the first answer is read."""
+    """Several valid events on one connection before the first answer is read."""
     bodies = tuple(_body(rng) for _ in range(rng.randint(2, 5)))
     data = b"".join(post(body, sign(body)) for body in bodies)
-    return Request("honest, pipelined", _in_pieces(rng, data, 6), {STORED}, bodies)
+    return Request("valid, pipelined", _in_pieces(rng, data, 6), {STORED}, bodies)
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------
 
 
 def _token(rng: random.Random) -> Request:
-    """A true event whose token proves nothing."""
+    """A valid event whose token is not valid."""
     body = _body(rng)
     kind = rng.choice(list(_TOKENS))
     return Request(f"token, {kind}", (post(body, _TOKENS[kind](rng, body)),), {UNVERIFIED})
@@ -241,7 +234,7 @@ def _odd_jose_header(rng: random.Random, body: bytes) -> bytes:
 
 
 def _odd_claims(rng: random.Random, body: bytes) -> bytes:
-    """Claims that are truly signed, and prove nothing all the same."""
+    """Claims that are signed, but not valid."""
     now, depth = int(time.time()), rng.choice([10, 900, 5000, 9000])
     deep = "[" * depth + "]" * depth
     text = json.dumps(signing.claims_of(body))[:-1]
@@ -289,7 +282,7 @@ _TOKENS: dict[str, Callable[[random.Random, bytes], bytes | None]] = {
 
 
 def _altered(rng: random.Random) -> Request:
-    """A true token, and a body that is not the one it was made for."""
+    """A valid token for another body."""
     body = _body(rng)
     at = rng.randrange(len(body))
     altered = [
@@ -304,22 +297,22 @@ def _altered(rng: random.Random) -> Request:
     return Request("body altered after signing", (post(rng.choice(altered), sign(body)),), {UNVERIFIED})
 
 
-def _poison(rng: random.Random) -> Request:
-    """A signed body that can be no document."""
-    kind = rng.choice(list(_POISONS))
-    body = _POISONS[kind](rng)
-    return Request(f"poison, {kind}", _in_pieces(rng, post(body, sign(body))), {QUARANTINED}, (body,))
+def _unprocessable(rng: random.Random) -> Request:
+    """A signed body that is not a valid document."""
+    kind = rng.choice(list(_UNPROCESSABLE))
+    body = _UNPROCESSABLE[kind](rng)
+    return Request(f"unprocessable, {kind}", _in_pieces(rng, post(body, sign(body))), {QUARANTINED}, (body,))
 
 
 def _with_json(rng: random.Random, text: str, place: str = "data") -> bytes:
-    """Return a true event in which a JSON text of our choice stands, be it legal or not."""
+    """Return a signed body with a given JSON text, valid or not, in one field of its event."""
     made = _event(rng)
     made["event"][place] = "HERE"
     return encode(made).replace(b'"HERE"', text.encode(), 1)
 
 
 def _one_of(*texts: str, place: str = "data") -> Callable[[random.Random], bytes]:
-    """Return what makes a true event in which one of these JSON texts stands."""
+    """Return a function that makes an event with one of these JSON texts in one field."""
     return lambda rng: _with_json(rng, rng.choice(texts), place)
 
 
@@ -331,17 +324,17 @@ def _nested(rng: random.Random) -> str:
 
 _BAD_IDS = ['""', '"."', '".."', '"__a__"', '"____"', '"a/b"', '"a\\u0000b"', '"\\u0085"', "7", "null", "[]", "{}"]
 _BAD_IDS += ["true", json.dumps("é" * 751), json.dumps("a" * 1501), '"\\ud800"', '"\\udfff\\ud800"', "1e5", '"\\n"']
-_POISONS: dict[str, Callable[[random.Random], bytes]] = {
-    "no JSON": lambda rng: _body(rng)[: rng.randrange(1, 200)],
+_UNPROCESSABLE: dict[str, Callable[[random.Random], bytes]] = {
+    "not JSON": lambda rng: _body(rng)[: rng.randrange(1, 200)],
     "two values": lambda rng: _body(rng) * 2,
-    "no UTF-8": lambda rng: _body(rng).replace(b"Milk", rng.choice([b"\xff", b"\xc0\x80", b"\xed\xa0\x80"])),
+    "not UTF-8": lambda rng: _body(rng).replace(b"Milk", rng.choice([b"\xff", b"\xc0\x80", b"\xed\xa0\x80"])),
     "UTF-16": lambda rng: _body(rng).decode().encode(rng.choice(["utf-16", "utf-16-be", "utf-32"])),
     "byte order mark": lambda rng: b"\xef\xbb\xbf" + _body(rng),
-    "no object": lambda rng: rng.choice([b"", b"[]", b"null", b"7", b'"x"', b"[" + _body(rng) + b"]"]),
+    "not an object": lambda rng: rng.choice([b"", b"[]", b"null", b"7", b'"x"', b"[" + _body(rng) + b"]"]),
     "no event": lambda rng: encode(_event(rng) | {"event": rng.choice([None, 1, "x", [], [{}]])}),
     "bad eventId": _one_of(*_BAD_IDS, place="eventId"),
-    "no number": _one_of("NaN", "[Infinity]", '{"x":-Infinity}', "1e999", "[-1e999]"),
-    "no JSON number": _one_of("01", "+1", ".5", "1.", "0x10", "1_0", "--1", "1e"),
+    "not a number": _one_of("NaN", "[Infinity]", '{"x":-Infinity}', "1e999", "[-1e999]"),
+    "not a JSON number": _one_of("01", "+1", ".5", "1.", "0x10", "1_0", "--1", "1e"),
     "big integer": _one_of(str(2**63), str(-(2**63) - 1), "9" * 4000, "9" * 5000),
     "repeated name": _one_of('{"a":1,"a":1}', '[{"a":{"b":1,"b":2}}]'),
     "array in array": _one_of("[[1]]", "[[]]", '{"a":[{"b":[1,[2]]}]}'),
@@ -355,7 +348,7 @@ _POISONS: dict[str, Callable[[random.Random], bytes]] = {
 def _big(rng: random.Random) -> Request:
     """A signed event near the limit of a body.
 
-    Its arrays stay below what Firestore would index: the emulator, which indexes on, takes half a minute for 300,000.
+    Its arrays stay below Firestore's limit of index entries: the emulator takes half a minute to index 300,000.
     """
     items = ["1,", "{},", '"' + "é" * 300 + '",', '{"a":"' + "\\u0000" * 100 + '"},', "1." + "1" * 5000 + ","]
     item = rng.choice(items)
@@ -366,17 +359,17 @@ def _big(rng: random.Random) -> Request:
 def _too_big(rng: random.Random) -> Request:
     """A signed event beyond the limit, announced, chunked, or announced far larger than it is."""
     body = _with_json(rng, '"' + "x" * (MEBIBYTE + rng.choice([0, 100_000])) + '"')
-    dress: dict[str, Callable[[], bytes]] = {
+    forms: dict[str, Callable[[], bytes]] = {
         "announced": lambda: post(body, sign(body)),
         "chunked": lambda: post(_chunks(rng, body), sign(body), length=b"", headers=_CHUNKED),
         "announced as a terabyte": lambda: post(body, sign(body), length=b"1099511627776"),
     }
-    kind = rng.choice(list(dress))
-    return Request(f"too large, {kind}", (dress[kind](),), {TOO_LARGE})
+    kind = rng.choice(list(forms))
+    return Request(f"too large, {kind}", (forms[kind](),), {TOO_LARGE})
 
 
 def _wild(rng: random.Random) -> Request:
-    """A signed event in which anything stands anywhere: it is stored or quarantined, never lost."""
+    """A signed event with random JSON in random fields: it is stored or quarantined, never lost."""
     made = _event(rng)
     for _ in range(rng.randint(1, 4)):
         place = rng.choice([made, made["event"], made["labels"], made["metadata"]])
@@ -418,17 +411,17 @@ def _json(rng: random.Random, depth: int) -> Any:
     return rng.choice([rng.choice(numbers), rng.choice(texts), None, True, False])
 
 
-# --- HTTP that is odd or none ---------------------------------------------------------------------------------------
+# --- malformed HTTP -------------------------------------------------------------------------------------------------
 
 
 def _odd(kind: str, body: bytes, *pieces: bytes) -> Request:
-    """Return a request that the HTTP parser may read in its own way: any verdict is right but one about the body."""
+    """Return a request that HTTP parsers read in different ways: any verdict is right except quarantine."""
     right = {STORED, UNVERIFIED, TOO_LARGE, METHOD, NOT_HTTP, NO_ROUTE, CLOSED}
     return Request(kind, pieces, right, (body,), patience=_PATIENCE)
 
 
 def _odd_head(rng: random.Random) -> Request:
-    """A true event below a header line that is odd, forbidden or huge."""
+    """A valid event with a header line that is malformed, forbidden or huge."""
     body = _body(rng)
     token = sign(body)
     line = rng.choice(_odd_header_lines(rng))
@@ -462,7 +455,7 @@ _CODINGS = (b"chunked", b"Chunked", b"gzip, chunked", b"chunked, gzip", b"xchunk
 
 
 def _odd_framing(rng: random.Random) -> Request:
-    """A true event whose end is told wrongly, twice, or not at all; behind it lurks a second, forged one."""
+    """A valid event with a wrong, repeated or missing length, followed by a forged event."""
     body, forged = _body(rng), post(_body(rng), b"x." + TOKEN_MARK)
     length = rng.choice([*_odd_lengths(len(body)), b"", None])
     headers = [b"Transfer-Encoding: " + rng.choice(_CODINGS)] if rng.random() < 0.4 else []
@@ -478,7 +471,7 @@ def _odd_lengths(size: int) -> list[bytes]:
 
 
 def _odd_chunks(rng: random.Random) -> Request:
-    """A true event in chunks that are none."""
+    """A valid event in malformed chunks."""
     body = _body(rng)
     size, rest = b"%x" % len(body), b"\r\n" + body + b"\r\n0\r\n\r\n"
     sizes = [b"zz", b"-1", b"", b"0x" + size, b" " + size, b"f" * 16, b"f" * 17, b"1" + b"0" * 300]
@@ -518,7 +511,7 @@ def _odd_line(rng: random.Random) -> Request:
 
 
 def _garbage(rng: random.Random) -> Request:
-    """No HTTP at all."""
+    """Bytes that are not HTTP."""
     garbage = [
         rng.randbytes(rng.randint(1, 400)),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(60),
@@ -532,7 +525,7 @@ def _garbage(rng: random.Random) -> Request:
 
 
 def _early_close(rng: random.Random) -> Request:
-    """A true event whose sender goes away somewhere in it, or before its answer."""
+    """A valid event whose sender closes the connection before the end, or before the answer."""
     body = _body(rng)
     data = post(body, sign(body), headers=rng.choice([[], [b"Expect: 100-continue"]]))
     data = data[: rng.choice([rng.randint(1, len(data)), len(data)])]
@@ -541,11 +534,11 @@ def _early_close(rng: random.Random) -> Request:
 
 
 FAMILIES: dict[Callable[[random.Random], Request], float] = {
-    _honest: 14,
+    _valid: 14,
     _pipelined: 2,
     _token: 25,
     _altered: 8,
-    _poison: 14,
+    _unprocessable: 14,
     _wild: 12,
     _big: 0.15,
     _too_big: 0.15,

@@ -1,4 +1,4 @@
-"""What must hold after hostile requests: of the answers, the store, the log, and the function's memory."""
+"""Checks the answers, the store, the log and the function's memory after hostile requests."""
 
 import hashlib
 import json
@@ -25,9 +25,9 @@ from tests.fuzz.hostile import (
 )
 
 _LEAKS = (signing.SECRET[:32].encode(), MARK.encode(), TOKEN_MARK, JSON_IN_BASE64)
-_MEMORY_SLACK = 24 * MEBIBYTE  # what an allocator keeps of a few bodies of 1 MiB more or less
+_MEMORY_SLACK = 24 * MEBIBYTE  # what an allocator may keep of a few bodies of 1 MiB
 _TEXTS_OF_400 = {b"Could not verify request.": UNVERIFIED, b"Invalid HTTP request received.": NOT_HTTP}
-_TEXTS_OF_400[b""] = NOT_HTTP  # the answer to a HEAD has no text, and the function has 405 for it
+_TEXTS_OF_400[b""] = NOT_HTTP  # the answer to a HEAD has no text; the function itself answers 405
 _BY_STATUS = {200: STORED, 404: NO_ROUTE, 307: NO_ROUTE, 405: METHOD, 413: TOO_LARGE}
 _SEVERITIES = {
     "stored": ("INFO", 200),
@@ -41,19 +41,14 @@ _SEVERITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer.
-
-    Attributes:
-        verdict: what it means.
-        raw: its bytes.
-    """
+    """One answer: its verdict and its bytes."""
 
     verdict: str
     raw: bytes = b""
 
 
 def verdict(status: int, text: bytes) -> str:
-    """Return what an answer of this status and text means."""
+    """Return the verdict of an answer."""
     if status == 400:
         return _TEXTS_OF_400.get(text, QUARANTINED)
     return _BY_STATUS.get(status, f"status {status}")
@@ -61,12 +56,12 @@ def verdict(status: int, text: bytes) -> str:
 
 @dataclass(slots=True)
 class Ledger:
-    """What was sent, what must have come of it, and what is wrong.
+    """Records requests and answers, and compares them with the store.
 
     Attributes:
-        verdicts: how often each verdict was given.
-        kinds: how many requests of each kind were sent.
-        findings: one text each.
+        verdicts: the number of answers of each verdict.
+        kinds: the number of requests of each kind.
+        findings: one text for each broken promise.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -78,18 +73,18 @@ class Ledger:
     _kept_hashes: set[str] = field(default_factory=set)
 
     def enter(self, request: Request) -> None:
-        """Take down a request before it is sent."""
+        """Record a request before it is sent."""
         self.kinds[request.kind] += 1
         self._signed_ids.update(filter(None, map(event_id, request.signed)))
         self._signed_hashes.update(map(_key, request.signed))
 
     def judge(self, request: Request, answers: list[Answer], name: str) -> None:
-        """Compare the answers with what is right, and remember what they promise.
+        """Check the answers, and record what they promise.
 
         Args:
-            request: what was sent.
-            answers: what came, in order.
-            name: tells how to send it again.
+            request: the request.
+            answers: in order.
+            name: the command that sends the request again.
         """
         self.verdicts.update(answer.verdict for answer in answers)
         for answer in answers:
@@ -108,60 +103,47 @@ class Ledger:
         """Add a finding about one request.
 
         Args:
-            request: what was sent.
-            problem: what is wrong with what came of it.
-            name: tells how to send it again.
+            request: the request.
+            problem: what is wrong with the result.
+            name: the command that sends the request again.
         """
         data = b"".join(request.pieces)
         more = f" … {len(data):,} bytes in all" if len(data) > 1500 else ""
         self.findings.append(f"{request.kind}: {problem}\n{name}\n  {data[:1500]!r}{more}")
 
     def check_store(self, events: set[str], quarantine: set[str]) -> None:
-        """Compare what is stored with what was signed and acknowledged.
-
-        Args:
-            events: the keys of the events.
-            quarantine: the keys of the quarantine.
-        """
+        """Compare the keys of both collections with what was signed and acknowledged."""
         for problem, keys in {
-            "stored, and was in no signed body": events - self._signed_ids,
-            "in quarantine, and is the hash of no signed body": quarantine - self._signed_hashes,
-            "acknowledged, and is not stored": self._stored_ids - events,
-            "said to be in quarantine, and is not": self._kept_hashes - quarantine,
+            "stored, but in no signed body": events - self._signed_ids,
+            "in quarantine, but not the hash of a signed body": quarantine - self._signed_hashes,
+            "acknowledged, but not stored": self._stored_ids - events,
+            "answered as quarantined, but not in quarantine": self._kept_hashes - quarantine,
         }.items():
             self.findings += [f"{key!r} is {problem}" for key in sorted(keys)[:5]]
 
     def check_log(self, lines: list[str]) -> None:
-        """Look for what must not be in the function's log.
-
-        Args:
-            lines: all of it.
-        """
+        """Check that every line of the log follows the contract and none holds a secret, a token or a body."""
         for number, text in enumerate(lines, 1):
             if any(leak in text.encode() for leak in _LEAKS):
                 self.findings.append(f"line {number} of the log holds a secret, a token or a body: {text[:2000]}")
             elif not _is_log_line(text):
-                self.findings.append(f"line {number} of the log is none of the contract's: {text[:2000]}")
+                self.findings.append(f"line {number} of the log does not follow the contract: {text[:2000]}")
 
     def check_memory(self, samples: list[int]) -> None:
-        """Compare the function's memory early and late.
-
-        Args:
-            samples: bytes, evenly spread over the run after its start.
-        """
+        """Check that the function's memory, sampled at equal intervals in bytes, does not grow."""
         early, late = early_and_late(samples)
         if late > early + _MEMORY_SLACK:
             self.findings.append(f"the function's memory grew from {early:,} to {late:,} bytes")
 
 
 def early_and_late(samples: list[int]) -> tuple[int, int]:
-    """Return the median of the first fifth of the samples, and that of the last."""
+    """Return the medians of the first and of the last fifth of the samples."""
     fifth = math.ceil(len(samples) / 5)
     return int(statistics.median(samples[:fifth])), int(statistics.median(samples[-fifth:]))
 
 
 def event_id(body: bytes) -> str | None:
-    """Return the eventId in a body; None if there is none that is a string."""
+    """Return the eventId of a body; None if it is missing or not a string."""
     with suppress(ValueError, TypeError, KeyError, RecursionError):
         found = json.loads(body)["event"]["eventId"]
         return found if isinstance(found, str) else None

@@ -1,13 +1,9 @@
-"""Sends hostile requests, made from a seed, over raw sockets to the function's real process, and looks for damage.
+"""Sends hostile requests, made from a seed, over raw sockets to the function's process.
 
-    python -m tests.fuzz --requests 100000 --seed 7
-
-`tests.fuzz.hostile` makes each request and knows the verdicts that are right for it. The promises that no single
-answer shows are checked at the end, by `tests.fuzz.oracles`: what is stored, what the log says, and how much memory the
-function holds.
+`tests.fuzz.hostile` makes each request, with the verdicts that are right for it. At the end `tests.fuzz.oracles` checks
+what no single answer shows: the store, the log and the function's memory.
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -18,43 +14,45 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from google.cloud import firestore
+import click
+from google.cloud.firestore import Client
 from google.cloud.firestore_v1.field_path import FieldPath
 
-from local.emulator import StoreUnavailable, running_store
+import command_line
+from command_line import COUNT, POSITIVE, examples
+from local.emulator import Kind, StoreUnavailable, running_store
 from local.function import local_environ, running_function
 from local.processes import Part, PartError, free_port
-from simulator.arguments import Parser, positive, whole
 from tests import signing
 from tests.fuzz.hostile import CLOSED, MEBIBYTE, Request, make
 from tests.fuzz.oracles import Answer, Ledger, early_and_late, verdict
 
 _OTHER_SECRET = "9a0364b9e99bb480dd25e1f0284c8555-an-older-one"
 _HANG = 30.0  # seconds; the function answers in 10 even when Firestore does not
-_WARM = 1500  # requests before memory is first looked at: each way through the code has been taken
+_WARM = 1500  # requests before the first sample of the memory: all of the code has run by then
 
 
 # --- sending them ---------------------------------------------------------------------------------------------------
 
 
 async def exchange(port: int, request: Request) -> list[Answer]:
-    """Send one request, and read its answers.
+    """Send one request and read its answers.
 
     Args:
-        port: where the function listens.
+        port: of the function.
         request: the request.
 
     Returns:
-        As many answers as it has signed bodies, at least one; `CLOSED` stands for those that did not come.
+        One answer for each signed body, at least one; `CLOSED` for an answer that was not received.
 
     Raises:
-        TimeoutError: neither an answer nor the end of the connection came.
+        TimeoutError: the function neither answered nor closed the connection.
     """
     wanted = max(1, len(request.signed))
     answers: list[Answer] = []
@@ -78,7 +76,7 @@ async def _send(writer: asyncio.StreamWriter, request: Request) -> None:
             await writer.drain()
             await asyncio.sleep(0)
         if request.gone:
-            linger = struct.pack("ii", 1, 0)  # a reset in place of a polite end
+            linger = struct.pack("ii", 1, 0)  # a reset in place of a normal close
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
         elif request.patience is not None:
@@ -102,17 +100,17 @@ async def _answer(reader: asyncio.StreamReader, request: Request) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The system under attack.
+    """The function under test.
 
     Attributes:
-        port: where the function listens.
+        port: of the function.
         part: the function's process.
-        database: reads its store.
+        database: a client for its Firestore.
     """
 
     port: int
     part: Part
-    database: firestore.Client
+    database: Client
 
     def processes(self) -> dict[int, int]:
         """Return the memory of each of the function's processes, in bytes."""
@@ -127,37 +125,34 @@ class Target:
 
 
 def open_target(parts: ExitStack, host: str, folder: Path, project: str) -> Target:
-    """Start the function before a Firestore.
+    """Start the function and wait until it is ready.
 
     Args:
-        parts: ends it.
-        host: where the Firestore listens.
+        parts: stops the function.
+        host: `HOST:PORT` of the Firestore.
         folder: for the log.
-        project: Google Cloud project id; a new one, so that the store is empty.
-
-    Returns:
-        The function, ready.
+        project: Google Cloud project id; a new one has an empty database.
     """
     settings = {**os.environ, "GOOGLE_CLOUD_PROJECT": project}
     environ = local_environ(settings, host=host, secret=f"{_OTHER_SECRET}\n{signing.SECRET}")
     port = free_port()
     part = parts.enter_context(running_function(port, log=folder / "function.log", environ=environ))
     with patch.dict(os.environ, environ):
-        target = Target(port, part, firestore.Client(project=project))
-        target.keys("events")  # opens the channel, which reads the environment too
+        target = Target(port, part, Client(project=project))
+        target.keys("events")  # opens the channel, which also reads the environment
     return target
 
 
 @dataclass(slots=True)
-class Fuzz:
-    """A run.
+class Fuzzer:
+    """Sends requests to a function and checks the promises.
 
     Attributes:
-        target: the system under attack.
-        seed: chooses the requests, together with their numbers.
-        clients: how many connections are used at a time.
-        ledger: what came of it.
-        memory: of the function, in bytes, sampled since the start was over.
+        target: the function under test.
+        seed: determines the requests, together with their numbers.
+        clients: the number of concurrent connections.
+        ledger: the requests, the answers and the findings.
+        memory: samples of the function's memory in bytes, after its warm-up.
     """
 
     target: Target
@@ -167,12 +162,12 @@ class Fuzz:
     memory: list[int] = field(default_factory=list)
 
     def run(self, numbers: range, seconds: float, say: Callable[[str], None]) -> None:
-        """Send the requests of these numbers, then check every promise.
+        """Send requests, then check every promise.
 
         Args:
-            numbers: which of the seed's requests.
-            seconds: when to stop all the same.
-            say: takes each line of progress.
+            numbers: of the seed's requests.
+            seconds: the time limit.
+            say: called with each progress line.
         """
         workers = self.target.processes().keys()
         done = asyncio.run(self._attack(numbers, seconds, say))
@@ -185,21 +180,21 @@ class Fuzz:
         self.ledger.check_memory(self.memory)
 
     async def _attack(self, numbers: range, seconds: float, say: Callable[[str], None]) -> int:
-        began, queue = time.monotonic(), deque(numbers)
+        start, queue = time.monotonic(), deque(numbers)
         watching = asyncio.create_task(self._watch(queue, len(numbers), say))
 
         async def client() -> None:
-            while queue and time.monotonic() - began < seconds:
+            while queue and time.monotonic() - start < seconds:
                 await self._try(queue.popleft())
 
         await asyncio.gather(*(client() for _ in range(self.clients)))
         watching.cancel()
         self._sample()
-        say(self._progress(len(numbers) - len(queue), len(numbers), began))
+        say(self._progress(len(numbers) - len(queue), len(numbers), start))
         return len(numbers) - len(queue)
 
     async def _try(self, number: int) -> None:
-        request = make(random.Random(f"{self.seed}:{number}"))  # noqa: S311 - it must repeat itself
+        request = make(random.Random(f"{self.seed}:{number}"))  # noqa: S311 - repeatable requests
         name = f"python -m tests.fuzz --seed {self.seed} --first {number} --requests 1"
         self.ledger.enter(request)
         try:
@@ -210,17 +205,17 @@ class Fuzz:
             self.ledger.blame(request, f"no connection ({error})", name)
 
     async def _watch(self, queue: deque[int], total: int, say: Callable[[str], None]) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         while True:
             await asyncio.sleep(1)
             done = total - len(queue)
             if done >= min(_WARM, total // 2):
                 self._sample()
-            say(self._progress(done, total, began))
+            say(self._progress(done, total, start))
 
-    def _progress(self, done: int, total: int, began: float) -> str:
-        pace, held = done / (time.monotonic() - began), sum(self.target.processes().values()) // MEBIBYTE
-        return f"{done:,} of {total:,} requests, {pace:.0f}/s, {held} MiB, {len(self.ledger.findings)} findings"
+    def _progress(self, done: int, total: int, start: float) -> str:
+        rate, held = done / (time.monotonic() - start), sum(self.target.processes().values()) // MEBIBYTE
+        return f"{done:,} of {total:,} requests, {rate:.0f}/s, {held} MiB, {len(self.ledger.findings)} findings"
 
     def _sample(self) -> None:
         self.memory.append(sum(self.target.processes().values()))
@@ -228,67 +223,69 @@ class Fuzz:
 
 # --- the command ----------------------------------------------------------------------------------------------------
 
-_EPILOG = """\
-examples:
-  python -m tests.fuzz --requests 100000 --seed 7      the whole of it
-  python -m tests.fuzz --seed 7 --first 4711 --requests 1
-                                                       one request of it again, as a finding names it
-  python -m tests.fuzz --store embedded --minutes 2    without the official emulator, for two minutes at most
 
-exit status: 0 when every promise held, 1 when not, 2 when it could not be run
-"""
-
-
-def _arguments() -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tests.fuzz",
-        description="Sends hostile requests to the function's real process, and checks that they do no damage.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--requests", type=whole, default=5000, help="how many (default: 5000)", metavar="N")
-    parser.add_argument("--seed", type=int, default=1, help="chooses the requests (default: 1)", metavar="S")
-    parser.add_argument("--first", type=int, default=0, help="number of the first one (default: 0)", metavar="N")
-    parser.add_argument(
-        "--minutes", type=positive, default=30, help="when to stop at the latest (default: 30)", metavar="M"
-    )
-    parser.add_argument("--store", choices=["emulator", "embedded"], help="default: the emulator if it can be had")
-    return parser.parse_args()
-
-
-def _report(fuzz: Fuzz, seconds: float, kind: str) -> Iterator[str]:
-    ledger, total = fuzz.ledger, fuzz.ledger.kinds.total()
-    yield f"{total:,} requests in {seconds:.0f} s, {total / seconds:.0f}/s, seed {fuzz.seed}, Firestore: {kind}"
+def _report(fuzzer: Fuzzer, seconds: float, kind: str) -> Iterator[str]:
+    ledger, total = fuzzer.ledger, fuzzer.ledger.kinds.total()
+    yield f"{total:,} requests in {seconds:.0f} s, {total / seconds:.0f}/s, seed {fuzzer.seed}, Firestore: {kind}"
     yield "answers: " + ", ".join(f"{number:,} {verdict}" for verdict, number in ledger.verdicts.most_common())
     families = Counter[str]()
     for request_kind, number in ledger.kinds.items():
         families[request_kind.partition(",")[0]] += number
     yield "requests: " + ", ".join(f"{number:,} {family}" for family, number in families.most_common())
-    early, late = (number // MEBIBYTE for number in early_and_late(fuzz.memory))
+    early, late = (number // MEBIBYTE for number in early_and_late(fuzzer.memory))
     yield f"memory of the function: {early} MiB early, {late} MiB late"
     yield from (f"\nFINDING: {finding}" for finding in ledger.findings[:20])
     yield f"\n{len(ledger.findings)} findings" if ledger.findings else "every promise held"
 
 
-def main() -> int:
+_NAME = "python -m tests.fuzz"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
+    Args:
+        argv: the arguments; None takes those of the process.
+
     Returns:
-        The exit status.
+        The exit status: 0 if every promise held, 1 if not, 2 if it could not be run, 130 interrupted.
     """
-    arguments = _arguments()
-    numbers = range(arguments.first, arguments.first + arguments.requests)
+    return command_line.run(_fuzz, argv, name=_NAME)
+
+
+@click.command(
+    epilog=examples(
+        f"{_NAME} --requests 100000 --seed 7",
+        f"{_NAME} --seed 7 --first 4711 --requests 1",
+        f"{_NAME} --store embedded --minutes 2",
+    )
+)
+@click.option("--requests", metavar="N", type=COUNT, default=5000, show_default=True, help="Number of requests.")
+@click.option("--seed", metavar="S", type=int, default=1, show_default=True, help="Seed of the requests.")
+@click.option("--first", metavar="N", type=int, default=0, show_default=True, help="Number of the first request.")
+@click.option("--minutes", metavar="M", type=POSITIVE, default=30.0, show_default=True, help="Time limit.")
+@click.option(
+    "--store",
+    type=click.Choice(["emulator", "embedded"]),
+    help="Firestore to use. Default: the emulator if available, else the embedded store.",
+)
+def _fuzz(requests: int, seed: int, first: int, minutes: float, store: Kind | None) -> int:
+    """Send hostile requests to the function's process and check the result.
+
+    Checks the answers, what is stored, the log and the memory. A finding
+    names the command that sends its request again.
+
+    Exit status: 0 if every promise held, 1 if not, 2 if the fuzzer could not
+    be run.
+    """
     try:
         with ExitStack() as parts:
             folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
-            store = parts.enter_context(running_store(arguments.store, file=folder / "firestore.sqlite3"))
-            fuzz = Fuzz(open_target(parts, store.host, folder, f"demo-fuzz-{time.time_ns()}"), arguments.seed)
-            began = time.monotonic()
-            fuzz.run(numbers, arguments.minutes * 60, lambda line: print(line, file=sys.stderr, flush=True))
-            print(*_report(fuzz, time.monotonic() - began, store.kind), sep="\n")
+            firestore = parts.enter_context(running_store(store, file=folder / "firestore.sqlite3"))
+            fuzzer = Fuzzer(open_target(parts, firestore.host, folder, f"demo-fuzz-{time.time_ns()}"), seed)
+            start = time.monotonic()
+            fuzzer.run(range(first, first + requests), minutes * 60, lambda line: print(line, file=sys.stderr))
+            print(*_report(fuzzer, time.monotonic() - start, firestore.kind), sep="\n")
     except (StoreUnavailable, PartError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 1 if fuzz.ledger.findings else 0
+        raise click.UsageError(str(error)) from None
+    return 1 if fuzzer.ledger.findings else 0

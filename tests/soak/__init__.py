@@ -1,1 +1,1 @@
-"""The soak: a Data Connector with every fault against a function and a Firestore with every fault."""
+"""The soak: events with every sender fault, against a function and a Firestore with every fault."""

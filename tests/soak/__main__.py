@@ -1,21 +1,39 @@
-"""`python -m tests.soak`: breaks the function and its Firestore while events are delivered, and checks the promises."""
+"""`python -m tests.soak`: injects faults into function and Firestore during deliveries, and checks the promises."""
 
-import argparse
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import click
+
+import command_line
+from command_line import COUNT, POSITIVE, examples
 from simulator import faults
-from simulator.arguments import Parser, positive, whole
-from simulator.commands import Problem
-from tests.soak.runner import run
-from tests.soak.schedule import KINDS, SEGMENT_MINUTES
+from tests.soak.fault_injector import FAULTS
+from tests.soak.runner import Settings, run
+from tests.soak.schedule import SEGMENT_MINUTES
 
-_SOAK_TIME_FACTOR = 2000.0  # 12 hours are 22 s, and a first pause of 8 s is 4 ms
-_EXAMPLES = """\
-examples:
-  python -m tests.soak --minutes 0.05 --store embedded --only 'answer ABORTED' --time-factor 20000
-  python -m tests.soak --minutes 20 --seed 7 --json ledger.json
+_NAME = "python -m tests.soak"
+_TIME_FACTOR = 2000.0  # 12 hours become 22 s, and a first pause of 8 s becomes 4 ms
+_KINDS = "\n".join(f"  {kind}" for kind in FAULTS)
+_HELP = f"""Inject faults while events are delivered, and check that no event is lost.
+
+Starts a Firestore, a proxy in front of it and the function. Delivers a fleet's events with the sender's faults, and
+injects these kinds of faults, each once in random order, then each once again, and so on:
+
+\b
+{_KINDS}
+
+--time-factor shortens the pauses between attempts, but not the limit of 10 s for an answer. The embedded store is
+killed at any time, because it keeps its documents. The emulator loses its documents when it is killed: the soak then
+runs in segments of {SEGMENT_MINUTES:g} minutes, compares what is stored at the end of each, and kills the emulator at
+the start of the next.
+
+SHARE is a share of the events, from 0 to 1, to which a fault of the sender is applied.
+
+Exit status: 0 if the ledger is clean, 1 if a promise is broken, 2 for a wrong argument.
 """
 
 
@@ -26,49 +44,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes those of the process.
 
     Returns:
-        0 if every promise held, 1 if not, 2 for a wrong argument.
+        The exit status: 0 if every promise held, 1 if not, 2 for a wrong argument, 130 interrupted.
     """
-    parser = Parser(prog="python -m tests.soak", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _configure(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except Problem as problem:
-        print(f"{parser.prog}: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return command_line.run(_soak, argv, name=_NAME)
 
 
-def _configure(parser: argparse.ArgumentParser) -> None:
-    kinds = "\n  ".join(KINDS)
-    parser.description = f"""Break function and Firestore while events are delivered, and prove that nothing is lost.
-
-Starts a Firestore, a proxy before it and the function, delivers a fleet's events with every fault on, and breaks the
-parts all through, each kind once, in random order, then all over again:
-  {kinds}
-
-Each attempt's pause is shortened by --time-factor; the answer limit of 10 s is not. The embedded stand-in is killed at
-any time: its file survives. The emulator loses its documents when it is killed: with it a soak lives in segments of
-{SEGMENT_MINUTES:g} minutes, each of which ends with its ledger settled, and begins with the emulator killed.
-
-Exit status 0 only when the ledger is clean, 1 when a promise is broken, 2 for a wrong argument."""
-    parser.add_argument("--minutes", metavar="N", type=positive, default=1.0, help="of making events; default: 1")
-    parser.add_argument("--seed", metavar="S", type=int, help="the same plan of faults again; default: a new one")
-    parser.add_argument(
-        "--store", choices=("emulator", "embedded"), help="default: the emulator, else the embedded stand-in"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the ledger there, too")
-    parser.add_argument(
-        "--rate", metavar="PER_SECOND", type=positive, default=30.0, help="events a second; default: 30"
-    )
-    parser.add_argument("--sensors", metavar="N", type=whole, default=200, help="the size of the fleet; default: 200")
-    parser.add_argument(
-        "--time-factor", metavar="F", type=positive, default=_SOAK_TIME_FACTOR, help=f"default: {_SOAK_TIME_FACTOR:g}"
-    )
-    parser.add_argument(
-        "--only", metavar="KIND", choices=tuple(KINDS), action="append", help="break only this; may be repeated"
-    )
-    faults.configure(parser, soak=True)
+@click.command(
+    help=_HELP,
+    epilog=examples(
+        f"{_NAME} --minutes 0.05 --store embedded --only 'answer ABORTED'",
+        f"{_NAME} --minutes 20 --seed 7 --json ledger.json",
+    ),
+)
+@click.option("--minutes", metavar="N", type=POSITIVE, default=1.0, show_default=True, help="How long to make events.")
+@click.option("--seed", metavar="S", type=int, help="Repeat the schedule of this seed. Default: a new schedule.")
+@click.option(
+    "--store",
+    type=click.Choice(["emulator", "embedded"]),
+    help="Firestore to use. Default: the emulator if available, else the embedded store.",
+)
+@click.option("--json", metavar="FILE", type=click.Path(path_type=Path), help="Also write the ledger to FILE.")
+@click.option("--rate", metavar="N", type=POSITIVE, default=30.0, show_default=True, help="Events a second.")
+@click.option("--sensors", metavar="N", type=COUNT, default=200, show_default=True, help="Size of the fleet.")
+@click.option(
+    "--time-factor",
+    metavar="F",
+    type=POSITIVE,
+    default=_TIME_FACTOR,
+    show_default=True,
+    help="Divide the retry pauses by F.",
+)
+@click.option(
+    "--only", metavar="KIND", type=click.Choice(list(FAULTS)), multiple=True, help="Inject only KIND; repeatable."
+)
+@faults.options(soak=True)
+def _soak(*, seed: int | None, **options: Any) -> int:
+    return run(Settings(seed=secrets.randbelow(10**6) if seed is None else seed, **options))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What was sent, set against what is stored: the sender's memory on one side, all of Firestore's on the other.
+"""Compares what was sent with what is stored.
 
-The memory is a SQLite file, so that a soak of hours takes no more of the machine's than one of a minute.
+What was sent is recorded in a SQLite file, so that a soak of hours uses no more memory than one of a minute.
 """
 
 import hashlib
@@ -15,8 +15,10 @@ from typing import Any
 
 from google.cloud.firestore import Client, DocumentSnapshot
 
+from simulator.faulty_connector import DeliveryObserver
+
 _PAGE = 500
-_NAMED = 50  # of each kind; a broken promise has thousands of witnesses
+_KEYS_KEPT = 50  # of each kind; a broken promise may have thousands
 _SCHEMA = """
 CREATE TABLE sent (body BLOB PRIMARY KEY, key TEXT, kind TEXT, acknowledged INTEGER DEFAULT 0, discarded TEXT,
                    stored INTEGER DEFAULT 0) WITHOUT ROWID;
@@ -30,46 +32,37 @@ PROMISES = (
     "stored twice or rewritten",
     "forged and stored",
     "forged and acknowledged",
-    "poisonous and not in quarantine",
-    "poisonous and acknowledged",
-    "true and in quarantine",
+    "unprocessable and not in quarantine",
+    "unprocessable and acknowledged",
+    "valid and in quarantine",
     "neither acknowledged nor discarded",
 )
 
 
 @dataclass
 class Account:
-    """The figures, and the keys behind those that should be 0.
+    """The counts of a ledger, with the keys of what is wrong.
 
     Attributes:
-        counts: how many, by what.
-        keys: the first of them, by what.
+        counts: by name.
+        keys: some keys, by name: eventIds, or keys of quarantine documents.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     keys: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, what: str, key: str) -> None:
-        """Count one, and keep its key.
-
-        Args:
-            what: the figure.
-            key: an eventId, or the key of a quarantine document.
-        """
+        """Count one by name, and keep its key."""
         self.counts[what] += 1
         keys = self.keys.setdefault(what, [])
-        if len(keys) < _NAMED:
+        if len(keys) < _KEYS_KEPT:
             keys.append(key)
 
     def add(self, other: "Account") -> None:
-        """Take another account's figures in.
-
-        Args:
-            other: of a later part of the same run.
-        """
+        """Add the account of a later part of the same run."""
         self.counts += other.counts
         for what, keys in other.keys.items():
-            self.keys[what] = (self.keys.get(what, []) + keys)[:_NAMED]
+            self.keys[what] = (self.keys.get(what, []) + keys)[:_KEYS_KEPT]
 
     @property
     def clean(self) -> bool:
@@ -77,25 +70,25 @@ class Account:
         return self.counts["acknowledged"] > 0 and not any(self.counts[promise] for promise in PROMISES)
 
     def lines(self) -> list[str]:
-        """Return the ledger for a person."""
-        first = ("made", "acknowledged", "stored", "forged", "poisonous", "quarantined")
+        """Return the account as text."""
+        first = ("made", "acknowledged", "stored", "forged", "unprocessable", "quarantined")
         others = sorted(what for what in self.counts if what not in (*first, *PROMISES))
-        lines = [f"{what:38}{self.counts[what]:9}" for what in (*first, *others)]
+        lines = [f"{what:40}{self.counts[what]:9}" for what in (*first, *others)]
         for promise in PROMISES:
             verdict = f"BROKEN: {', '.join(self.keys[promise][:3])} …" if self.counts[promise] else "holds"
-            lines.append(f"{promise:38}{self.counts[promise]:9}   {verdict}")
+            lines.append(f"{promise:40}{self.counts[promise]:9}   {verdict}")
         return lines
 
 
-class Ledger:
-    """The sender's memory: the `Witness` of a `FaultyConnector`."""
+class Ledger(DeliveryObserver):
+    """Records what a `FaultyConnector` sent, and compares it with what is stored.
+
+    Args:
+        file: of SQLite; must not exist.
+    """
 
     def __init__(self, file: Path) -> None:
-        """Begin an empty one.
-
-        Args:
-            file: of SQLite; made anew.
-        """
+        """Creates the file."""
         self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         self._database.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
 
@@ -104,38 +97,30 @@ class Ledger:
         self._database.close()
 
     def made(self, key: str, body: bytes) -> None:
-        """Remember a true event."""
-        self._sent(body, key, "true")
+        """Record a valid event."""
+        self._sent(body, key, "valid")
 
-    def poisoned(self, body: bytes) -> None:
-        """Remember an authentic body that can be no document."""
-        self._sent(body, hashlib.sha256(body).hexdigest(), "poisonous")
+    def unprocessable(self, body: bytes) -> None:
+        """Record an authentic body that is not a valid document."""
+        self._sent(body, hashlib.sha256(body).hexdigest(), "unprocessable")
 
     def forged(self, key: str, body: bytes) -> None:
-        """Remember what must not be stored."""
+        """Record a body that must not be stored."""
         self._sent(body, key, "forged")
 
     def _sent(self, body: bytes, key: str, kind: str) -> None:
         self._database.execute("INSERT INTO sent (body, key, kind) VALUES (?, ?, ?)", (body, key, kind))
 
     def acknowledged(self, body: bytes) -> None:
-        """Remember that a request with this body was answered with a 2xx."""
+        """Record that a request with this body was answered with a 2xx."""
         self._database.execute("UPDATE sent SET acknowledged = 1 WHERE body = ?", (body,))
 
-    def discarded(self, body: bytes, why: str) -> None:
-        """Remember that the sender gave it up, and why."""
-        self._database.execute("UPDATE sent SET discarded = ? WHERE body = ?", (why, body))
+    def discarded(self, body: bytes, reason: str) -> None:
+        """Record that the connector stopped sending a body, and the last answer."""
+        self._database.execute("UPDATE sent SET discarded = ? WHERE body = ?", (reason, body))
 
     def settle(self, events: Iterable[DocumentSnapshot[Any]], quarantine: Iterable[DocumentSnapshot[Any]]) -> Account:
-        """Compare with what is stored, and forget everything.
-
-        Args:
-            events: all documents of the events.
-            quarantine: all documents of the quarantine.
-
-        Returns:
-            The account.
-        """
+        """Compare what was sent with all documents of both collections, then clear the ledger."""
         account = Account()
         for document in events:
             self._compare_event(document, account)
@@ -151,25 +136,25 @@ class Ledger:
         content = canonical(_without_receipt(document.to_dict() or {}))
         sent = self._find(document.id)
         matching = [kind for body, kind in sent if canonical(expected(body)) == content]
-        if "true" in matching:
-            self._mark_stored(document.id, "true")
+        if "valid" in matching:
+            self._mark_stored(document.id, "valid")
         elif "forged" in matching:
             account.note("forged and stored", document.id)
         elif not sent:
             account.note("stored but never sent", document.id)
-        if sent and "true" not in matching and any(kind == "true" for _, kind in sent):
-            self._mark_stored(document.id, "true")
+        if sent and "valid" not in matching and any(kind == "valid" for _, kind in sent):
+            self._mark_stored(document.id, "valid")
             account.note("stored with a field that differs", document.id)
 
     def _compare_quarantined(self, document: DocumentSnapshot[Any], account: Account) -> None:
         account.counts["quarantined"] += 1
         _check_written_once(document, account)
-        sent = [body for body, kind in self._find(document.id) if kind == "poisonous"]
+        sent = [body for body, kind in self._find(document.id) if kind == "unprocessable"]
         if not sent:
             known = self._database.execute("SELECT 1 FROM sent WHERE body = ?", (document.get("body"),)).fetchone()
-            account.note("true and in quarantine" if known else "stored but never sent", document.id)
+            account.note("valid and in quarantine" if known else "stored but never sent", document.id)
         elif document.get("body") == sent[0] and document.get("reason"):
-            self._mark_stored(document.id, "poisonous")
+            self._mark_stored(document.id, "unprocessable")
         else:
             account.note("stored with a field that differs", document.id)
 
@@ -182,8 +167,8 @@ class Ledger:
     def _count_sent(self, account: Account) -> None:
         for kind, key, acknowledged, discarded, stored in self._database.execute(_RESULT):
             facts = {"acknowledged": acknowledged, "discarded": discarded is not None, "stored": stored}
-            account.counts[_TOTALS[kind]] += 1
-            if kind == "true":
+            account.counts["made" if kind == "valid" else kind] += 1
+            if kind == "valid":
                 account.counts["acknowledged"] += acknowledged
                 if discarded is not None:
                     account.note(f"discarded: {discarded}", key)
@@ -193,15 +178,14 @@ class Ledger:
 
 
 _RESULT = "SELECT kind, key, acknowledged, discarded, stored FROM sent"
-_TOTALS = {"true": "made", "forged": "forged", "poisonous": "poisonous"}
 _Facts = Mapping[str, bool]
 _FINDINGS: tuple[tuple[str, str, Callable[[_Facts], bool]], ...] = (
-    ("acknowledged but missing", "true", lambda fact: fact["acknowledged"] and not fact["stored"]),
-    ("neither acknowledged nor discarded", "true", lambda fact: not fact["acknowledged"] and not fact["discarded"]),
-    ("discarded and not stored", "true", lambda fact: fact["discarded"] and not fact["stored"]),
+    ("acknowledged but missing", "valid", lambda fact: fact["acknowledged"] and not fact["stored"]),
+    ("neither acknowledged nor discarded", "valid", lambda fact: not fact["acknowledged"] and not fact["discarded"]),
+    ("discarded and not stored", "valid", lambda fact: fact["discarded"] and not fact["stored"]),
     ("forged and acknowledged", "forged", lambda fact: fact["acknowledged"]),
-    ("poisonous and acknowledged", "poisonous", lambda fact: fact["acknowledged"]),
-    ("poisonous and not in quarantine", "poisonous", lambda fact: not fact["stored"]),
+    ("unprocessable and acknowledged", "unprocessable", lambda fact: fact["acknowledged"]),
+    ("unprocessable and not in quarantine", "unprocessable", lambda fact: not fact["stored"]),
 )
 
 
@@ -211,14 +195,7 @@ def _check_written_once(document: DocumentSnapshot[Any], account: Account) -> No
 
 
 def expected(body: bytes) -> dict[str, Any]:
-    """Return the fields that the contract wants of an event, made from the body without any code of the receiver's.
-
-    Args:
-        body: of an event.
-
-    Returns:
-        The fields, less what the receiver adds.
-    """
+    """Return the fields of an event's document without `receivedAt`, made without the receiver's code."""
     envelope = json.loads(body)
     event = envelope.pop("event")
     fields: dict[str, Any] = envelope | event
@@ -227,14 +204,7 @@ def expected(body: bytes) -> dict[str, Any]:
 
 
 def canonical(fields: Mapping[str, Any]) -> str:
-    """Return a text that is the same for the same fields only: 1 is not 1.0, and a time is no string.
-
-    Args:
-        fields: of a document.
-
-    Returns:
-        JSON.
-    """
+    """Return JSON that is equal only for equal fields of the same types: 1 differs from 1.0, a time from a string."""
     return json.dumps(fields, sort_keys=True, default=_tagged)
 
 
@@ -243,20 +213,12 @@ def _tagged(value: Any) -> dict[str, str]:
 
 
 def _without_receipt(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out Firestore's own time; one that is not of Firestore's type stays in, and differs."""
+    """Remove `receivedAt` if it is a Timestamp; any other type stays, and makes the documents differ."""
     return {name: value for name, value in fields.items() if name != "receivedAt" or not isinstance(value, datetime)}
 
 
 def documents(client: Client, collection: str) -> Iterator[DocumentSnapshot[Any]]:
-    """Read a whole collection, page by page.
-
-    Args:
-        client: of the database.
-        collection: its name.
-
-    Yields:
-        Every document, in the order of their ids.
-    """
+    """Yield all documents of a collection in the order of their ids, read page by page."""
     query = client.collection(collection).order_by("__name__").limit(_PAGE)
     page = list(query.stream())
     while page:
