@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests import signing
 from tests.conftest import ROOT, Documents
 from tests.events import encode, envelope
+from tests.function import Function
 from tests.proxy import Proxy
-from tests.test_process import Function
 
 STALE = 120  # seconds; google-auth refreshes in the last 225 of a token's life
 NO_ANSWER = "no access token within 8 s: the metadata server or the credentials do not answer"
@@ -177,14 +177,12 @@ def test_refresh_of_a_valid_token_fails_no_delivery(
     assert statuses == [200] * 12
     assert len(stored()) == 13
     assert metadata_server.tokens > 1
-    latencies = [json.loads(line)["latencyMs"] for line in process.log_lines()]
+    latencies = [line["latencyMs"] for line in process.log_lines()]
     assert max(latencies[1:]) < 2_500  # ms; no delivery has waited for the metadata server
 
 
 @pytest.mark.parametrize("fault", ["answers 404", "hangs"])
-def test_missing_token_is_named(
-    function: tuple[Function, Proxy], metadata_server: MetadataServer, fault: str
-) -> None:
+def test_missing_token_is_named(function: tuple[Function, Proxy], metadata_server: MetadataServer, fault: str) -> None:
     """Without a valid token the answer is 503, and the log names the credentials, not Firestore."""
     process, _ = function
     metadata_server.fault = metadata_server.hang if fault == "hangs" else lambda: 404

@@ -18,7 +18,7 @@ from google.cloud.firestore_v1.types import Document
 
 from local.function import running_function
 from local.processes import free_port
-from receiver.errors import Unstorable
+from receiver.errors import Unprocessable
 from receiver.event import parse_event
 from receiver.values import fill_fields
 from simulator import faults
@@ -88,7 +88,7 @@ def test_unprocessable_body_is_not_a_valid_document() -> None:
 
     storable = []
     for body in bodies:
-        with suppress(Unstorable):
+        with suppress(Unprocessable):
             fill_fields(firestore_fields(), parse_event(body).fields)
             storable.append(body)
     assert storable == []

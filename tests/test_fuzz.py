@@ -17,12 +17,12 @@ from local.processes import ROOT
 from tests import signing
 from tests.conftest import Endpoint
 from tests.events import encode, envelope
+from tests.function import post_all
 from tests.fuzz import hostile
 from tests.fuzz import runner as fuzz
 from tests.fuzz.hostile import CLOSED, NO_ROUTE, NOT_HTTP, STORED, UNVERIFIED, Request
 from tests.fuzz.oracles import Answer, Ledger, event_id
 from tests.fuzz.runner import Fuzzer, Target, exchange
-from tests.test_process import post_all
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,8 @@
 """The function as real processes: killed, without Firestore, several workers, and with oversized requests."""
 
 import asyncio
-import json
 import os
 import signal
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,46 +13,11 @@ import pytest
 from google.cloud import firestore
 
 from local.emulator import running_store
-from local.processes import accepts, free_port, running
 from tests import signing
 from tests.events import encode, envelope
+from tests.function import Function, post, post_all
 
 UNSET = {name: value for name, value in os.environ.items() if name != "FIRESTORE_EMULATOR_HOST"}
-COMMAND = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--host=127.0.0.1"]
-
-
-class Function:
-    """A functions-framework process and its workers, which listen at `url`."""
-
-    def __init__(self, environ: dict[str, str], log: Path) -> None:
-        """Start it on a free port."""
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}/"
-        self._environ = {**os.environ, "FUNCTION_USE_ASGI": "true", **environ, "PORT": str(self._port)}
-        self._log = log
-        self._life = ExitStack()
-        self.start()
-
-    def start(self) -> None:
-        """Start it, also after `kill`, and wait until it listens."""
-        part = running("function", COMMAND, log=self._log, environ=self._environ, ready=lambda: accepts(self._port))
-        self._part = self._life.enter_context(part)
-
-    def kill(self) -> None:
-        """Kill it and its workers with SIGKILL."""
-        os.killpg(self._part.process.pid, signal.SIGKILL)
-        self._life.close()
-
-    def outcomes(self) -> Counter[str]:
-        """Count the outcomes in the log."""
-        return Counter(line.split('"outcome": "')[1].split('"')[0] for line in self._log.read_text().splitlines())
-
-    def reasons(self) -> Counter[str]:
-        """Count the reasons for refusals in the log."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
-        return Counter(line["reason"] for line in lines if "reason" in line)
-
-
 StartFunction = Callable[..., Function]
 
 
@@ -71,22 +33,6 @@ def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]
     yield start
     for process in started:
         process.kill()
-
-
-async def post(client: httpx.AsyncClient, url: str, body: bytes) -> int:
-    """Deliver once, and return the status, or 0 if there was no response."""
-    try:
-        response = await client.post(url, content=body, headers={"X-Dt-Signature": signing.sign(body)})
-    except httpx.TransportError:
-        return 0
-    return response.status_code
-
-
-async def post_all(url: str, bodies: list[bytes]) -> list[int]:
-    """Deliver all bodies concurrently, and return the statuses."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=30, limits=limits) as client:
-        return list(await asyncio.gather(*(post(client, url, body) for body in bodies)))
 
 
 def test_concurrent_duplicates_are_stored_once(

@@ -280,8 +280,8 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
     "acknowledge before the commit": (
         (
             "main.py",
-            "return await store.create(event)",
-            "dataconnector_endpoint.task = __import__('asyncio').create_task(store.create(event)); return True",
+            "return await store.create(event, end)",
+            "dataconnector_endpoint.task = __import__('asyncio').create_task(store.create(event, end)); return Outcome.STORED",
         ),
         ("--only", "kill the function before a commit", "--only", "answer DEADLINE_EXCEEDED"),
         "acknowledged but missing",
@@ -296,7 +296,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
         "acknowledged but missing",
     ),
     "acknowledge a whole batch": (
-        ("receiver/batching.py", "_CREATED.get(status.code) for", "True for"),
+        ("receiver/batching.py", "_OUTCOMES.get(status.code) for", "Outcome.STORED for"),
         ("--only", "refuse single writes of a batch", "--minutes", "0.15", "--rate", "100", "--morning", "500"),
         "acknowledged but missing",
     ),
@@ -306,7 +306,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
         "stored twice or rewritten",
     ),
     "skip the checksum": (
-        ("receiver/signature.py", "\n    _check_checksums(claims, body)\n", "\n"),
+        ("main.py", "\n    check_checksums(claims, body)\n", "\n"),
         ("--only", "drop connections", "--tampered-bodies", "0.5"),
         "forged and stored",
     ),
