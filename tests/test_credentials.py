@@ -126,12 +126,10 @@ def function(
     (tmp_path / "roots.pem").write_bytes(chain)
     proxy = Proxy(firestore_host, tls=grpc.ssl_server_credentials([(key, chain)]))
     port = proxy.host.rpartition(":")[2]
-    (tmp_path / "main.py").write_text(
+    (tmp_path / "with_tls.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         f"from receiver import credentials\ncredentials.HOST = 'localhost:{port}'\n"
-        "from main import dataconnector_endpoint as endpoint\n"
-        "def __getattr__(name): return endpoint\n"
-        "dataconnector_endpoint = endpoint\n"
+        "from main import dataconnector_endpoint\n"
     )
     environ = {
         "DT_SIGNATURE_SECRET": signing.SECRET,
@@ -145,7 +143,7 @@ def function(
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "roots.pem"),
         "no_proxy": "*",
     }
-    process = Function(environ, tmp_path / "function.log", source=tmp_path / "main.py")
+    process = Function(environ, tmp_path / "function.log", source=tmp_path / "with_tls.py")
     yield process, proxy
     process.kill()
     proxy.stop()
