@@ -281,7 +281,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
         (
             "main.py",
             "return await store.create(event, end)",
-            "dataconnector_endpoint.task = __import__('asyncio').create_task(store.create(event, end)); return Outcome.STORED",
+            "receive.task = asyncio.create_task(store.create(event, end)); return Outcome.STORED",
         ),
         ("--only", "kill the function before a commit", "--only", "answer DEADLINE_EXCEEDED"),
         "acknowledged but missing",
