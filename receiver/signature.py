@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -11,9 +11,11 @@ from jwt.algorithms import HMACAlgorithm
 
 from receiver.errors import Unverified
 
-_MAX_TOKEN_CHARACTERS = 8192
+MAX_TOKEN_CHARACTERS = 1024
 _FAR_FUTURE = 1e12  # seconds since the epoch
 _CHECKSUMS = {"checksum": hashlib.sha1, "checksum_sha256": hashlib.sha256}
+
+Claims = Mapping[str, Any]
 
 
 class _Hs256(HMACAlgorithm):
@@ -50,10 +52,10 @@ def verify(body: bytes, token: str | None, *, secrets: Sequence[bytes], leeway: 
     """
     if not token:
         raise Unverified("X-Dt-Signature is missing")
-    if len(token) > _MAX_TOKEN_CHARACTERS:  # DT's has some 350; decoding megabytes of anyone's would hold up everyone
+    if len(token) > MAX_TOKEN_CHARACTERS:  # DT's has some 350; decoding megabytes of anyone's would hold up everyone
         raise Unverified("the token is too long")
     claims = _authentic_claims(token, secrets)
-    _check_times(claims, leeway, now)
+    check_times(claims, leeway, now)
     _check_checksums(claims, body)
 
 
@@ -77,14 +79,19 @@ def _claims(payload: bytes) -> dict[str, Any]:
     return claims
 
 
-def _check_times(claims: dict[str, Any], leeway: float, now: float) -> None:
+def check_times(claims: Claims, leeway: float, now: float) -> None:
+    """Check `exp`, which is required, and `iat` and `nbf`, where present.
+
+    Raises:
+        Unverified: a time is missing, not a number, or wrong.
+    """
     if _seconds(claims, "exp") <= now - leeway:
         raise Unverified("the token has expired")
     if any(_seconds(claims, claim) > now + leeway for claim in ("iat", "nbf") if claim in claims):
         raise Unverified("the token is from the future")
 
 
-def _seconds(claims: dict[str, Any], claim: str) -> float:
+def _seconds(claims: Claims, claim: str) -> float:
     value = claims.get(claim)
     # Within the bound there is no NaN, no Infinity, and no integer that a float cannot be compared with.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FAR_FUTURE:
