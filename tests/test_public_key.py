@@ -12,7 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
@@ -35,13 +35,13 @@ PUBLIC_KEY = signing.PRIVATE_KEY.public_key()
 PEM = PUBLIC_KEY.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 P384_KEY = ec.generate_private_key(ec.SECP384R1())
+ORGANIZATIONS = frozenset({signing.ORGANIZATION, "second"})
 HEADER = {"alg": "ES256", "kid": signing.KEY_ID, "typ": "JWT"}
 
 
 def check(token: str | None, leeway: float = 10) -> Claims:
     """Verify as the function does, at a fixed time and with the right key."""
-    organizations = [signing.ORGANIZATION, "second"]
-    parsed = parse_token(token, issuer=signing.ISSUER, organizations=organizations, leeway=leeway, now=NOW)
+    parsed = parse_token(token, issuer=signing.ISSUER, organizations=ORGANIZATIONS, leeway=leeway, now=NOW)
     return verify_signature(parsed, PUBLIC_KEY)
 
 
@@ -61,7 +61,7 @@ def with_header(key: ec.EllipticCurvePrivateKey = signing.PRIVATE_KEY, **changes
     return signing.public_token(claims_at(), key, header=header)
 
 
-# A set, or a fetch, is needed for none of these.
+# No key is needed to refuse these.
 REFUSED_WITHOUT_A_KEY = {
     "missing": None,
     "empty": "",
@@ -134,13 +134,13 @@ REFUSED_BY_THE_KEY = {
 def test_token_is_refused_without_a_key(token: str | None) -> None:
     """A token that no key could make valid is refused before a key is asked for."""
     with pytest.raises(Unverified):
-        parse_token(token, issuer=signing.ISSUER, organizations=[signing.ORGANIZATION], leeway=10, now=NOW)
+        parse_token(token, issuer=signing.ISSUER, organizations=ORGANIZATIONS, leeway=10, now=NOW)
 
 
 @pytest.mark.parametrize("token", REFUSED_BY_THE_KEY.values(), ids=REFUSED_BY_THE_KEY)
 def test_forged_signature_is_refused(token: str) -> None:
     """A token that the key of the issuer has not signed is refused, whatever its header offers."""
-    parsed = parse_token(token, issuer=signing.ISSUER, organizations=[signing.ORGANIZATION], leeway=10, now=NOW)
+    parsed = parse_token(token, issuer=signing.ISSUER, organizations=ORGANIZATIONS, leeway=10, now=NOW)
 
     with pytest.raises(Unverified):
         verify_signature(parsed, PUBLIC_KEY)
@@ -196,6 +196,9 @@ def test_token_of_pyjwt_verifies() -> None:
     assert check(token) == claims_at()
 
 
+# Other tests may need the processor at the same time: how long an example takes does not matter.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -205,6 +208,7 @@ CLAIMS = st.sampled_from(["exp", "iat", "nbf", "checksum_sha256", "jti", "sub", 
 HEADERS = st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c", "cty"])
 
 
+@unhurried
 @given(changes=st.dictionaries(CLAIMS, JSON))
 def test_hostile_claims_are_refused_or_harmless(changes: dict[str, Any]) -> None:
     """Whatever a signed token claims, verifying it returns or raises Unverified; with a wrong origin, the latter."""
@@ -217,6 +221,7 @@ def test_hostile_claims_are_refused_or_harmless(changes: dict[str, Any]) -> None
     assert isinstance(claims["checksum_sha256"], str)
 
 
+@unhurried
 @given(changes=st.dictionaries(HEADERS, JSON))
 def test_hostile_header_is_refused_or_harmless(changes: dict[str, Any]) -> None:
     """Whatever a header holds, verifying the token returns or raises Unverified; with a changed alg, the latter."""
@@ -228,6 +233,7 @@ def test_hostile_header_is_refused_or_harmless(changes: dict[str, Any]) -> None:
     assert "alg" not in changes
 
 
+@unhurried
 @given(signature=st.binary(max_size=130))
 def test_any_other_signature_is_refused(signature: bytes) -> None:
     """Bytes that are not the key's signature, of whatever length, raise Unverified."""
@@ -237,6 +243,7 @@ def test_any_other_signature_is_refused(signature: bytes) -> None:
         check(f"{at().rsplit('.', 1)[0]}.{text}")
 
 
+@unhurried
 @given(
     token=st.text(st.characters()) | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True)
 )
@@ -595,7 +602,7 @@ def test_unknown_key_waits_for_the_renewal_under_way(identity: Identity, keys: K
         response(encode({"keys": [signing.jwk(OTHER_KEY, kid="new"), signing.jwk()]})), wait=0.2
     )
 
-    async def deliver() -> list[ec.EllipticCurvePublicKey]:
+    async def deliver() -> tuple[ec.EllipticCurvePublicKey, ec.EllipticCurvePublicKey]:
         return await asyncio.gather(keys.key(signing.KEY_ID), keys.key("new"))
 
     old, new = asyncio.run(deliver())
@@ -683,6 +690,7 @@ def test_key_without_use_or_alg_is_usable() -> None:
 MEMBERS = st.sampled_from(["kty", "crv", "x", "y", "d", "use", "alg", "kid", "key_ops"])
 
 
+@unhurried
 @given(entry=JSON | st.dictionaries(MEMBERS, JSON).map(lambda changes: signing.jwk() | changes))
 def test_hostile_key_does_not_hide_the_good_one(entry: Any) -> None:
     """Whatever else a key set holds, a good key in it is found."""
