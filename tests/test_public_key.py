@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jwt.algorithms import RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from receiver import fetch as fetching
 from receiver import key_set
@@ -463,6 +463,29 @@ def test_broken_answer_is_no_key_set(identity: Identity, keys: KeySet, clock: Cl
     assert "/elsewhere" not in identity.requests
 
 
+@pytest.mark.parametrize("path", [DISCOVERY, KEYS])
+def test_good_document_needs_status_200(identity: Identity, keys: KeySet, path: str) -> None:
+    """A redirect is refused, whatever body it has."""
+    good = encode(identity.answers[path])
+    identity.answers[path] = raw(response(good, "302 Found", {"Location": path}))
+
+    with pytest.raises(Unavailable, match="status 302"):
+        key(keys)
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, KEYS])
+def test_good_document_may_have_64_kib(identity: Identity, keys: KeySet, clock: Clock, path: str) -> None:
+    """A document of 65,536 bytes is read, one more byte is refused."""
+    good = encode(identity.answers[path])
+    identity.answers[path] = raw(response(good.ljust(65_537)))
+    with pytest.raises(Unavailable, match="more than 65536 bytes"):
+        key(keys)
+
+    identity.answers[path] = raw(response(good.ljust(65_536)))
+    clock.now += 5
+    assert is_known(key(keys))
+
+
 def test_discovery_of_another_issuer_is_refused(identity: Identity, keys: KeySet) -> None:
     """The issuer in the discovery document must equal the setting, to the letter; its key set is not fetched."""
     identity.answers[DISCOVERY] |= {"issuer": identity.issuer + "/"}
@@ -610,6 +633,23 @@ def test_unknown_key_waits_for_the_renewal_under_way(identity: Identity, keys: K
     assert identity.fetches() == 2
 
 
+def test_renewal_is_not_started_twice(identity: Identity, keys: KeySet, clock: Clock) -> None:
+    """While a renewal is under way there is no other, even if the process was suspended for longer than 30 s."""
+    key(keys)
+    clock.now += 3600
+    identity.answers[DISCOVERY] = raw(response(encode(identity.answers[DISCOVERY])), wait=0.3)
+
+    async def deliver() -> None:
+        first = asyncio.create_task(keys.key(signing.KEY_ID))
+        await asyncio.sleep(0.05)
+        clock.now += 30
+        assert is_known(await keys.key(signing.KEY_ID))
+        await first
+
+    asyncio.run(deliver())
+    assert identity.fetches() == 2
+
+
 def test_fetch_that_ended_with_its_event_loop_does_not_block_the_next(
     identity: Identity, keys: KeySet, clock: Clock
 ) -> None:
@@ -663,7 +703,7 @@ UNUSABLE = {
     "x a number": signing.jwk(x=7),
     "y a list": signing.jwk(y=["A"]),
     "x not ASCII": signing.jwk(x="é" * 43),
-    "private": signing.jwk(d=base64.urlsafe_b64encode(b"\1" * 32).decode().rstrip("=")),
+    "private": ECAlgorithm.to_jwk(OTHER_KEY, as_dict=True) | {"kid": signing.KEY_ID},
     "a string": "key",
     "null": None,
 }
@@ -685,6 +725,11 @@ def test_key_without_use_or_alg_is_usable() -> None:
     entries = [signing.jwk(use=None, kid="a"), signing.jwk(alg="ES256", kid="b")]
 
     assert list(usable_keys({"keys": entries})) == ["a", "b"]
+
+
+def test_first_of_two_keys_with_one_id_is_used() -> None:
+    """If two usable keys have the same id, the first one verifies, as with PyJWT's own key set."""
+    assert is_known(usable_keys({"keys": [signing.jwk(), signing.jwk(OTHER_KEY)]})[signing.KEY_ID])
 
 
 MEMBERS = st.sampled_from(["kty", "crv", "x", "y", "d", "use", "alg", "kid", "key_ops"])
