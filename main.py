@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import functions_framework.aio
@@ -12,11 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from receiver import log
+from receiver.authentication import authenticate, proofs
 from receiver.batching import Outcome
 from receiver.errors import Refusal, TooLarge, Unprocessable, Unverified, WrongMethod
 from receiver.event import parse_event
 from receiver.settings import SettingsError, read_settings
-from receiver.signature import check_checksums, verify_token
 from receiver.store import Store, deadline
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -26,6 +27,7 @@ try:
     settings = read_settings(os.environ)
 except SettingsError as error:
     sys.exit(str(error))
+PROOFS = proofs(settings)
 store = Store(settings)
 OK = PlainTextResponse("OK")
 
@@ -76,11 +78,8 @@ async def receive(request: Request, line: dict[str, Any]) -> Outcome:
     """
     if request.method != "POST":
         raise WrongMethod(f"{request.method[:10]} instead of POST")
-    token = request.headers.get("x-dt-signature")
-    claims = verify_token(token, secrets=settings.secrets, leeway=settings.leeway, now=time.time())
-    body = await read_body(request)
-    check_checksums(claims, body)
-    end = deadline()
+    body, line["proof"], seconds = await authenticate(request.headers, partial(read_body, request), PROOFS)
+    end = deadline() - seconds
     try:
         event = parse_event(body)
         line |= log.about(event, time.time())

@@ -4,10 +4,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 _MOST = 1_000_000  # with more days, expireAt would be after the year 9999, where a Timestamp ends
 _SHORT_SECRET = 32  # bytes; RFC 7518, section 3.2, wants a key as long as the hash
+_ISSUER = "https://identity.disruptive-technologies.com/data-connector"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _BYTE_ORDER_MARK = "\N{BYTE ORDER MARK}"
 
 
@@ -21,6 +24,8 @@ class Settings:
 
     Attributes:
         secrets: signature secrets as UTF-8 bytes, in the order in which they are tried.
+        organizations: ids of the DT organizations that are trusted by public key.
+        issuer: the issuer of the public-key tokens.
         leeway: tolerance on a token's `exp`, `iat` and `nbf`, in seconds.
         project: Google Cloud project id; None leaves it to the credentials.
         database: Firestore database id.
@@ -31,6 +36,8 @@ class Settings:
     """
 
     secrets: tuple[bytes, ...] = field(repr=False)
+    organizations: frozenset[str]
+    issuer: str
     leeway: int
     project: str | None
     database: str
@@ -53,13 +60,21 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     if environ.get("K_SERVICE") and environ.get("FIRESTORE_EMULATOR_HOST"):
         raise SettingsError("FIRESTORE_EMULATOR_HOST is for a developer's machine: unset it on Cloud Run")
+    secrets, organizations = _secrets(environ), _organizations(environ)
+    if not secrets and not organizations:
+        raise SettingsError(
+            "DT_SIGNATURE_SECRET and DT_ORGANIZATION_ID are missing: set the signature secret of the Data Connector,"
+            " or the id of your DT organization, or both"
+        )
     days = _whole_number(environ, "RETENTION_DAYS", least=2, wanted="a whole number of days, two or more")
     leeway = _whole_number(
         environ, "SIGNATURE_LEEWAY_SECONDS", least=0, wanted=f"a whole number of seconds, at most {_MOST:,}"
     )
     level = _matching(environ, "LOG_LEVEL", "(?i:" + "|".join(_LEVELS) + ")", "one of " + ", ".join(_LEVELS))
     return Settings(
-        secrets=_secrets(environ),
+        secrets=secrets,
+        organizations=organizations,
+        issuer=_issuer(environ),
         leeway=10 if leeway is None else leeway,
         project=_matching(environ, "GOOGLE_CLOUD_PROJECT", r"[^\s/]+", "a project id"),
         database=_matching(environ, "FIRESTORE_DATABASE", r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", "a database id")
@@ -85,11 +100,30 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 def _secrets(environ: Mapping[str, str]) -> tuple[bytes, ...]:
     value = os.fsencode(environ.get("DT_SIGNATURE_SECRET", "")).decode("utf-8", "surrogateescape")
     secrets = [line.strip() for line in value.replace(_BYTE_ORDER_MARK, "").splitlines() if line.strip()]
-    if not secrets:
-        raise SettingsError("DT_SIGNATURE_SECRET is missing: set the Data Connector's signature secret, one a line")
     if any(_is_quoted(text) for text in ("\n".join(secrets), *secrets)):
         raise SettingsError("DT_SIGNATURE_SECRET must be the secret itself, without quotes around it")
     return tuple(secret.encode("utf-8", "surrogateescape") for secret in secrets)
+
+
+def _organizations(environ: Mapping[str, str]) -> frozenset[str]:
+    ids = [part.strip() for part in re.split(r"[,\n]", environ.get("DT_ORGANIZATION_ID", "")) if part.strip()]
+    if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,100}", one) for one in ids):
+        raise SettingsError("DT_ORGANIZATION_ID must be ids of DT organizations, one a line or separated by commas")
+    return frozenset(ids)
+
+
+def _issuer(environ: Mapping[str, str]) -> str:
+    issuer = environ.get("DT_IDENTITY_ISSUER", "").strip() or _ISSUER
+    try:
+        parts = urlsplit(issuer)
+        loopback = parts.hostname in _LOOPBACK and not environ.get("K_SERVICE")
+        allowed = parts.scheme == "https" or (parts.scheme == "http" and loopback)
+        valid = allowed and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is not a number, or brackets without an IPv6 address
+        valid = False
+    if not valid or re.search(r"[\s?#@]", issuer):
+        raise SettingsError("DT_IDENTITY_ISSUER must be an https:// URL (http:// only on this machine)")
+    return issuer
 
 
 def _is_quoted(text: str) -> bool:

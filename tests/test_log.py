@@ -28,6 +28,7 @@ def test_stored_event_has_its_line(endpoint: Endpoint) -> None:
         "message": "stored",
         "outcome": "stored",
         "status": 200,
+        "proof": "secret",
         "eventId": body["event"]["eventId"],
         "eventType": "temperature",
         "targetName": body["event"]["targetName"],

@@ -19,6 +19,8 @@ def test_defaults() -> None:
 
     assert settings == Settings(
         secrets=(b"s3cret",),
+        organizations=frozenset(),
+        issuer="https://identity.disruptive-technologies.com/data-connector",
         leeway=10,
         project=None,
         database="(default)",
@@ -40,6 +42,8 @@ def test_every_setting_is_read() -> None:
     """Each variable of the contract reaches its setting."""
     environ = {
         "DT_SIGNATURE_SECRET": "\n new \r\n\n\told\n",
+        "DT_ORGANIZATION_ID": " one,two \n\nthree,",
+        "DT_IDENTITY_ISSUER": "http://127.0.0.1:9000/dc/",
         "SIGNATURE_LEEWAY_SECONDS": "0",
         "GOOGLE_CLOUD_PROJECT": "my-project",
         "FIRESTORE_DATABASE": "dt-events",
@@ -51,7 +55,18 @@ def test_every_setting_is_read() -> None:
 
     settings = read_settings(environ)
 
-    assert settings == Settings((b"new", b"old"), 0, "my-project", "dt-events", "Ereignisse", 2, 30, "[::1]:8080")
+    assert settings == Settings(
+        (b"new", b"old"),
+        frozenset({"one", "two", "three"}),
+        "http://127.0.0.1:9000/dc/",
+        0,
+        "my-project",
+        "dt-events",
+        "Ereignisse",
+        2,
+        30,
+        "[::1]:8080",
+    )
 
 
 def test_secrets_do_not_show() -> None:
@@ -87,6 +102,15 @@ WRONG = [
     ("DT_SIGNATURE_SECRET", '"4f0c1b7e52a94cd09d2a\n8d1e3c5a7b904f6e"'),
     ("DT_SIGNATURE_SECRET", 'plain\n"4f0c1b7e52a94cd09d2a"'),
     ("SIGNATURE_LEEWAY_SECONDS", "1000001"),
+    ("DT_ORGANIZATION_ID", "organizations/c0md3pm0p7"),
+    ("DT_ORGANIZATION_ID", '"c0md3pm0p7bet3vico8g"'),
+    ("DT_IDENTITY_ISSUER", "http://identity.example.com"),
+    ("DT_IDENTITY_ISSUER", "identity.example.com"),
+    ("DT_IDENTITY_ISSUER", "https://:443"),
+    ("DT_IDENTITY_ISSUER", "https://identity.example.com:port"),
+    ("DT_IDENTITY_ISSUER", "https://[::1"),
+    ("DT_IDENTITY_ISSUER", "https://user@identity.example.com"),
+    ("DT_IDENTITY_ISSUER", "https://identity.example.com/?tenant=1"),
 ]
 
 
@@ -127,8 +151,8 @@ def test_quotes_within_a_secret_are_kept(secret: str) -> None:
 
 
 def test_missing_secret_is_refused() -> None:
-    """Without DT_SIGNATURE_SECRET the process does not start."""
-    with pytest.raises(SettingsError, match="DT_SIGNATURE_SECRET"):
+    """Without a proof that is switched on, the process does not start, and both settings are named."""
+    with pytest.raises(SettingsError, match=r"DT_SIGNATURE_SECRET.*DT_ORGANIZATION_ID"):
         read_settings({})
 
 
@@ -138,11 +162,29 @@ def test_emulator_is_refused_on_cloud_run() -> None:
         read_settings(GOOD | {"K_SERVICE": "dt", "FIRESTORE_EMULATOR_HOST": "localhost:8080"})
 
 
+@pytest.mark.parametrize("issuer", ["http://localhost:1/x", "http://127.0.0.1", "http://[::1]:8080", "https://x.org"])
+def test_issuer_by_http_is_for_this_machine(issuer: str) -> None:
+    """An issuer by http:// must be on a loopback host, and is refused on Cloud Run."""
+    assert read_settings(GOOD | {"DT_IDENTITY_ISSUER": issuer}).issuer == issuer
+
+    if issuer.startswith("http://"):
+        with pytest.raises(SettingsError, match="DT_IDENTITY_ISSUER"):
+            read_settings(GOOD | {"DT_IDENTITY_ISSUER": issuer, "K_SERVICE": "dt"})
+
+
+def test_organization_without_a_secret_suffices() -> None:
+    """With only DT_ORGANIZATION_ID the process starts."""
+    settings = read_settings({"DT_ORGANIZATION_ID": "c0md3pm0p7bet3vico8g"})
+
+    assert settings.secrets == ()
+    assert settings.organizations == {"c0md3pm0p7bet3vico8g"}
+
+
 def test_module_does_not_load_with_a_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading main.py with a wrong setting ends the process with the reason."""
     monkeypatch.setenv("DT_SIGNATURE_SECRET", "")
 
-    with pytest.raises(SystemExit, match="DT_SIGNATURE_SECRET is missing"):
+    with pytest.raises(SystemExit, match="DT_SIGNATURE_SECRET and DT_ORGANIZATION_ID are missing"):
         create_asgi_app(target="dataconnector_endpoint", source=str(ROOT / "main.py"))
 
 

@@ -306,7 +306,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
         "stored twice or rewritten",
     ),
     "skip the checksum": (
-        ("main.py", "\n    check_checksums(claims, body)\n", "\n"),
+        ("receiver/authentication.py", "\n            check_checksums(claims, body)\n", "\n            pass\n"),
         ("--only", "drop connections", "--tampered-bodies", "0.5"),
         "forged and stored",
     ),
