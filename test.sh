@@ -5,11 +5,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # The tests of main.py and receiver/: these alone cover both in full.
 FUNCTION_TESTS=(
+    tests/test_authentication.py
     tests/test_batching.py
     tests/test_bundle.py
+    tests/test_channel.py
     tests/test_contract.py
+    tests/test_credentials.py
     tests/test_log.py
+    tests/test_metadata.py
     tests/test_properties.py
+    tests/test_public_key.py
     tests/test_settings.py
     tests/test_signature.py
     tests/test_store.py

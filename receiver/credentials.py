@@ -29,8 +29,8 @@ class Google(NamedTuple):
     open_channel: OpenChannel
 
 
-class PatientCredentials(Credentials):
-    """Works like the wrapped credentials, but the refresh of a token that is still valid delays and fails no request.
+class PatientCredentials:
+    """Adds access tokens to requests like the wrapped credentials, but the refresh of a token that is still valid delays and fails no request.
 
     google-auth refreshes a token in the last 3 min 45 s of its life, and a request waits for that. With its own
     non-blocking refresh, requests wait again after the first refresh that failed.
@@ -41,7 +41,6 @@ class PatientCredentials(Credentials):
 
     def __init__(self, wrapped: Credentials) -> None:
         """Initialize."""
-        super().__init__()  # type: ignore[no-untyped-call]
         self._wrapped = wrapped
         self._refreshing = threading.Lock()
         self.waiting = 0
@@ -58,10 +57,6 @@ class PatientCredentials(Credentials):
             self._wrapped.before_request(request, method, url, headers)
         finally:
             self.waiting -= 1
-
-    def refresh(self, request: Any) -> None:
-        """Fetch a new token."""
-        self._wrapped.refresh(request)
 
     def _refresh_quietly(self, request: Any) -> None:
         try:

@@ -59,7 +59,8 @@ def stored(outcome: Outcome) -> dict[str, Any]:
 
 def short_secrets(count: int) -> dict[str, Any]:
     """Return the line that the process writes at start if signature secrets are too short for HS256."""
-    message = f"DT_SIGNATURE_SECRET: {count} of the secrets shorter than 32 bytes; use longer ones (RFC 7518, 3.2)"
+    verb = "is" if count == 1 else "are"
+    message = f"DT_SIGNATURE_SECRET: {count} of the secrets {verb} shorter than 32 bytes, as HS256 wants (RFC 7518)"
     return {"severity": "WARNING", "message": message}
 
 

@@ -16,10 +16,12 @@ from google.cloud import firestore
 from starlette.testclient import TestClient
 
 from local.emulator import StoreUnavailable, running_store
-from tests import signing
+from tests import signing, tls
 from tests.proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
+
+tls.trust()
 
 # A job in the background is born deaf to SIGINT, and so are its children; here those must hear a Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

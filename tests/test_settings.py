@@ -1,5 +1,6 @@
 """The settings are read once; a wrong value stops the start with one line that does not repeat it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -178,6 +179,21 @@ def test_organization_without_a_secret_suffices() -> None:
 
     assert settings.secrets == ()
     assert settings.organizations == {"c0md3pm0p7bet3vico8g"}
+
+
+def test_short_secrets_are_reported_at_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A secret of fewer than 32 bytes is one line of JSON at start, and no warning of PyJWT's."""
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", "short\n" + "long" * 8)
+
+    create_asgi_app(target="dataconnector_endpoint", source=str(ROOT / "main.py"))
+
+    output, errors = capfd.readouterr()
+    line = json.loads(output)
+    assert line["severity"] == "WARNING"
+    assert line["message"].startswith("DT_SIGNATURE_SECRET: 1 of the secrets is shorter than 32 bytes")
+    assert errors == ""
 
 
 def test_module_does_not_load_with_a_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
