@@ -30,7 +30,7 @@ class Google(NamedTuple):
 
 
 class PatientCredentials:
-    """Adds access tokens to requests like the wrapped credentials, but the refresh of a token that is still valid delays and fails no request.
+    """Adds access tokens to requests; the refresh of a token that is still valid delays and fails no request.
 
     google-auth refreshes a token in the last 3 min 45 s of its life, and a request waits for that. With its own
     non-blocking refresh, requests wait again after the first refresh that failed.
@@ -82,5 +82,5 @@ def find(project: str | None) -> Google:
         raise Unavailable(f"no Google Cloud credentials ({type(error).__name__})") from None
     if not (found := project or own_project):
         raise Unavailable("the credentials name no project: set GOOGLE_CLOUD_PROJECT")
-    patient = PatientCredentials(credentials)
+    patient: Any = PatientCredentials(credentials)
     return Google(found, patient, partial(Transport.create_channel, HOST, credentials=patient, options=CHANNEL_OPTIONS))
