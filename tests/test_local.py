@@ -249,7 +249,7 @@ def test_run_on_the_emulator(run: Callable[..., Run]) -> None:
 
 
 def test_run_without_gcloud_java_and_network(run: Callable[..., Run], tmp_path: Path) -> None:
-    """It works on the embedded stand-in, says so, and what it shows is in the SQLite file, also of the next run."""
+    """It works on the embedded store, says so, and what it shows is in the SQLite file, also of the next run."""
     environ = {**NO_NETWORK, "PATH": "/usr/bin-without-gcloud-and-java", "HOME": str(tmp_path)}
 
     first = run("--events", "5", "--seed", "1", **environ)
@@ -294,7 +294,7 @@ def test_a_signal_ends_everything(run: Callable[..., Run], number: signal.Signal
     status = system.wait()
 
     assert (status, system.errors.read_text()) == (0, "")
-    assert len(processes) >= 3  # the stand-in, the function's master and its worker
+    assert len(processes) >= 3  # the embedded store, the function's master and its worker
     assert eventually(lambda: not any(map(alive, processes)))
     assert port_is_free(system.port)
     assert re.search(r"^\d+ requests in .* stored", system.output.read_text(), re.MULTILINE)

@@ -110,13 +110,13 @@ def test_frozen_firestore_ends_in_503(kind: Any, tmp_path: Path, request: pytest
 
 @pytest.mark.parametrize("with_length", [True, False])
 def test_body_above_the_limit_is_refused(function: StartFunction, *, with_length: bool) -> None:
-    """A body of 20 MiB, with Content-Length or chunked, gets 413, and the connection's next request is served."""
+    """A signed body of 20 MiB, with Content-Length or chunked, gets 413, and the next request is served."""
     process = function()
     chunk = b"x" * 65536
     body = chunk * 320 if with_length else (chunk for _ in range(320))
 
     with httpx.Client(timeout=30) as client:
-        refused = client.post(process.url, content=body)
+        refused = client.post(process.url, content=body, headers={"X-Dt-Signature": signing.sign(b"")})
         event = encode(envelope())
         accepted = client.post(process.url, content=event, headers={"X-Dt-Signature": signing.sign(event)})
 
