@@ -18,10 +18,11 @@ from receiver.batching import Outcome
 from receiver.errors import Refusal, TooLarge, Unprocessable, Unverified, WrongMethod
 from receiver.event import parse_event
 from receiver.settings import SettingsError, read_settings
-from receiver.store import Store, deadline
+from receiver.store import Store, new_deadline
 
 MAX_BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 10.0
+ANSWER_SECONDS = 9.5  # the sender waits for 10
 
 try:
     settings = read_settings(os.environ)
@@ -31,8 +32,8 @@ PROOFS = proofs(settings)
 store = Store(settings)
 OK = PlainTextResponse("OK")
 
-# gunicorn kills a worker that has not reported for this long. A worker whose CPU Cloud Run has withdrawn cannot report,
-# and would be killed at the next request. functions-framework reads the variable after it has loaded this module.
+# gunicorn kills a worker that has not reported for this long, and would kill one whose CPU Cloud Run has withdrawn for
+# longer as soon as it gets its next request. functions-framework reads the variable after it has loaded this module.
 os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
 # What has been imported stays until the process ends: the collector need not look at it again and again.
 gc.collect()
@@ -78,8 +79,9 @@ async def receive(request: Request, line: dict[str, Any]) -> Outcome:
     """
     if request.method != "POST":
         raise WrongMethod(f"{request.method[:10]} instead of POST")
+    began = asyncio.get_running_loop().time()
     body, line["proof"], seconds = await authenticate(request.headers, partial(read_body, request), PROOFS)
-    end = deadline() - seconds
+    end = min(new_deadline() - seconds, began + ANSWER_SECONDS)
     try:
         event = parse_event(body)
         line |= log.about(event, time.time())

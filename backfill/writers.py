@@ -15,7 +15,7 @@ from receiver.batching import Outcome
 from receiver.errors import Unavailable, Unprocessable
 from receiver.event import parse_event
 from receiver.settings import Settings
-from receiver.store import Store, deadline
+from receiver.store import Store, new_deadline
 from receiver.values import fill_fields
 
 IN_FLIGHT = 100
@@ -69,7 +69,7 @@ class DocumentWriter:
         raise AssertionError  # the last attempt returned
 
     async def _create(self, body: bytes) -> str:
-        end = deadline()
+        end = new_deadline()
         try:
             outcome = await self._store.create(parse_event(body), end)
         except Unprocessable as error:

@@ -1,1 +1,1 @@
-"""What `main.py` is made of: settings, signature, event, value, store, log and the errors between them."""
+"""The parts of the function; `main.py` shows in which order a request uses them."""

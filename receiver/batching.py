@@ -24,7 +24,7 @@ _OUTCOMES = {
 }
 
 BatchWrite = Callable[[bytes], Awaitable[Any]]
-_Waiting = tuple[bytes, asyncio.Future[Outcome | None]]
+_Waiting = tuple[bytes, float, asyncio.Future[Outcome | None]]
 
 
 class Batching:
@@ -45,14 +45,15 @@ class Batching:
         self._waiting: list[_Waiting] = []
         self._in_progress: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
-    async def create(self, commit: bytes) -> Outcome | None:
+    async def create(self, commit: bytes, deadline: float) -> Outcome | None:
         """Send a create together with those that are ready at the same time.
 
         Args:
             commit: a serialized CommitRequest with one write, which creates a document.
+            deadline: the time of the event loop after which the caller no longer waits.
 
         Returns:
-            The outcome; None if nothing was sent or the answer settles nothing, so that a Commit of its own has to.
+            The outcome; None if the write was not sent or its result is unknown. Then the caller must send its Commit.
         """
         if len(commit) > LARGE_BYTES:
             return None
@@ -60,7 +61,7 @@ class Batching:
         if not self._waiting:
             loop.call_soon(self._send_waiting)
         outcome: asyncio.Future[Outcome | None] = loop.create_future()
-        self._waiting.append((commit, outcome))
+        self._waiting.append((commit, deadline, outcome))
         return await outcome
 
     def _send_waiting(self) -> None:
@@ -71,18 +72,20 @@ class Batching:
             task.add_done_callback(self._in_progress.discard)
 
     async def _send(self, waiting: Sequence[_Waiting]) -> None:
-        outcomes = await self._outcomes([commit for commit, _ in waiting])
-        for (_, future), outcome in zip(waiting, outcomes, strict=True):
+        commits, deadlines, futures = zip(*waiting, strict=True)
+        outcomes = await self._outcomes(commits, max(deadlines))
+        for future, outcome in zip(futures, outcomes, strict=True):
             if not future.done():  # the delivery may have reached its deadline
                 future.set_result(outcome)
 
-    async def _outcomes(self, commits: Sequence[bytes]) -> list[Outcome | None]:
+    async def _outcomes(self, commits: Sequence[bytes], deadline: float) -> list[Outcome | None]:
         if len(commits) == 1:
             return [None]
         try:
             # Both requests have the database as field 1 and the writes as field 2, and serialized messages that are
             # joined are one message with the repeated fields of all: https://protobuf.dev/programming-guides/encoding
-            response = await self._batch_write(b"".join(commits))
+            async with asyncio.timeout_at(deadline):
+                response = await self._batch_write(b"".join(commits))
             return [_OUTCOMES.get(status.code) for _, status in zip(commits, response.status, strict=True)]
         except Exception:  # noqa: BLE001 - one invalid write, one document twice, no answer: in every case
             return [None] * len(commits)  # the own Commit of each write decides

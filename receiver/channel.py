@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from receiver.messages import BatchWriteResponse
 
 SILENCE_SECONDS = 2.5  # without an answer on a channel, before its calls are also sent on another one
+AGAIN_SECONDS = 0.5  # after the other channel failed to connect, before the next attempt
 GIVE_UP_SECONDS = 6.0  # without an answer, before a second channel is replaced: longer than a slow Firestore takes
 
 # gRPC would wait for up to two minutes before it connects again. With a subchannel pool of its own, a new channel does
@@ -65,9 +67,9 @@ class _Channel:
 class Channels:
     """The channel that all calls use, and the second one that replaces it when it has gone silent.
 
-    A channel other than the main one is closed as soon as no call waits on it: while it is idle, its connection could
-    go silent together with the main one. In a long outage all deliveries share one second channel, which is replaced
-    every `GIVE_UP_SECONDS`, since its own connection may have gone silent meanwhile.
+    A spare channel is closed as soon as no call waits on it. An idle one could go silent together with the main one. In
+    a long outage all deliveries share one spare channel, which is replaced every `GIVE_UP_SECONDS`, because its own
+    connection may have gone silent meanwhile.
     """
 
     def __init__(self, open_channel: OpenChannel, metadata: Metadata) -> None:
@@ -79,16 +81,16 @@ class Channels:
         """
         self._open = open_channel
         self._metadata = metadata
-        self._main = self._second = _Channel(open_channel())
+        self._main = self._spare = _Channel(open_channel())
         self._closing: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
     @property
     def busy(self) -> bool:
-        """Whether a call waits for an answer."""
+        """Whether a call waits for an answer on the main channel."""
         return self._main.calls > 0
 
     async def call(self, method: str, request: bytes) -> Any:
-        """Send a request and wait for its first answer, for as long as the caller does.
+        """Send a request and wait for its first answer, until the caller is cancelled.
 
         Args:
             method: `COMMIT` or `BATCH_WRITE`.
@@ -112,24 +114,22 @@ class Channels:
         return self._main
 
     def instead_of(self, silent: _Channel) -> _Channel:
-        """Return another channel than the silent one."""
-        if self._main is not silent:
-            return self._main
-        if self._second is silent or self._second.silent_seconds > GIVE_UP_SECONDS:
-            self._second = _Channel(self._open())
-        return self._second
+        """Return another channel than the silent one: the main one, if that has changed meanwhile, or a spare one."""
+        if self._spare is silent or self._spare.silent_seconds > GIVE_UP_SECONDS:
+            self._spare = _Channel(self._open())
+        return self._spare
 
     def promote(self, channel: _Channel) -> None:
         """Use a channel that answers for all new calls."""
-        self._main = self._second = channel
+        self._main = self._spare = channel
 
     def finish(self, channel: _Channel) -> None:
         """Note that a call on the channel has ended."""
         channel.calls -= 1
         if channel.calls or channel is self._main:
             return
-        if channel is self._second:
-            self._second = self._main
+        if channel is self._spare:
+            self._spare = self._main
         task = asyncio.get_running_loop().create_task(channel.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -143,57 +143,70 @@ class _Call:
         self._method = method
         self._request = request
         self._channel = channels.main
-        self._started_at = time.monotonic()
-        self._first = channels.start(self._channel, method, request)
-        self._second: asyncio.Task[Any] | None = None
+        self._rpc = channels.start(self._channel, method, request)
+        self._again: asyncio.Task[Any] | None = None  # the same request on another channel
         self._timer = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._check)
 
     async def answer(self) -> Any:
         try:
-            response = await self._first
+            response = await self._rpc
         except grpc.aio.AioRpcError:
             self._channel.answered_at = time.monotonic()
             raise
-        except asyncio.CancelledError:  # by `_use_second`, or because the caller waits no longer
-            if self._second is None or not self._second.done():
+        except asyncio.CancelledError:  # by `_use_other`, or by the caller, whose deadline must not be ignored
+            task = asyncio.current_task()
+            if self._again is None or not self._again.done() or (task and task.cancelling()):
                 raise
-            return self._second.result()
+            return self._again.result()
         finally:
             self._end()
         self._channel.answered_at = time.monotonic()
         return response
 
     def _check(self) -> None:
-        """Send the request a second time if the channel has been silent for so long; if not yet, check again later."""
+        """Send the request again if the channel has been silent for so long; if not yet, check again later."""
         now = time.monotonic()
-        remaining = max(self._started_at, self._channel.answered_at) + SILENCE_SECONDS - now
+        remaining = self._channel.answered_at + SILENCE_SECONDS - now
         loop = asyncio.get_running_loop()
         if remaining > 0:
             self._timer = loop.call_later(remaining, self._check)
             return
-        self._second = loop.create_task(self._send_again(now))
-        self._second.add_done_callback(self._use_second)
+        self._again = loop.create_task(self._send_again(now))
+        self._again.add_done_callback(self._use_other)
 
     async def _send_again(self, since: float) -> Any:
         channel = self._channels.instead_of(self._channel)
-        call = self._channels.start(channel, self._method, self._request)
+        rpc = self._channels.start(channel, self._method, self._request)
         try:
-            return await call
+            response = await rpc
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                self._answered(channel, since)
+            raise
+        else:
+            self._answered(channel, since)
+            return response
         finally:
-            if call.done() and not call.cancelled():
-                channel.answered_at = time.monotonic()
-                if self._channel.answered_at < since and self._channels.main is self._channel:
-                    self._channels.promote(channel)
             self._channels.finish(channel)
 
-    def _use_second(self, second: asyncio.Task[Any]) -> None:
-        if not second.cancelled():
-            second.exception()  # `answer` may not retrieve it, if the caller waits no longer
-            self._first.cancel()
+    def _answered(self, channel: _Channel, since: float) -> None:
+        channel.answered_at = time.monotonic()
+        if self._channel.answered_at < since and self._channels.main is self._channel:
+            self._channels.promote(channel)
+
+    def _use_other(self, again: asyncio.Task[Any]) -> None:
+        """Use the answer on the other channel, unless it has none: UNAVAILABLE may mean that it did not connect."""
+        if again.cancelled():
+            return
+        error = again.exception()  # retrieved in any case, since the caller may wait no longer
+        if not isinstance(error, grpc.aio.AioRpcError) or error.code() is not grpc.StatusCode.UNAVAILABLE:
+            self._rpc.cancel()
+        elif self._again is again:  # the call has not ended meanwhile
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._check)
 
     def _end(self) -> None:
         self._timer.cancel()
-        if self._second is not None:
-            self._second.cancel()
-            self._second = None  # else each would keep the other, and the connection open, until a garbage collection
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None  # else each would keep the other, and the connection open, until a garbage collection
         self._channels.finish(self._channel)

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import google.auth
 from google.auth.credentials import Credentials, TokenState
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, RefreshError
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport as Transport
 
 from receiver.channel import CHANNEL_OPTIONS, OpenChannel
 from receiver.errors import Unavailable
 
 HOST = Transport.DEFAULT_HOST
+_FETCH_SECONDS = 8.0  # the longest time for which a delivery waits
 
 
 class Google(NamedTuple):
@@ -30,38 +31,54 @@ class Google(NamedTuple):
 
 
 class PatientCredentials:
-    """Adds access tokens to requests; the refresh of a token that is still valid delays and fails no request.
+    """Adds access tokens to requests, which do not wait for the refresh of a token that is still valid.
 
     google-auth refreshes a token in the last 3 min 45 s of its life, and a request waits for that. With its own
     non-blocking refresh, requests wait again after the first refresh that failed.
 
     Attributes:
-        waiting: how many requests wait for their first token or for the successor of an expired one.
+        waiting: how many requests wait for a token, because there is no valid one.
     """
 
     def __init__(self, wrapped: Credentials) -> None:
         """Initialize."""
         self._wrapped = wrapped
-        self._refreshing = threading.Lock()
+        self._refreshing = threading.Lock()  # held by the thread that replaces a token that is still valid
+        self._fetching = threading.Lock()  # held by the request that fetches a token for all that wait for one
         self.waiting = 0
 
     def before_request(self, request: Any, method: str, url: str, headers: dict[str, str]) -> None:
-        """Add the access token to the headers; refresh it in a thread while it is valid, and at once when it is not."""
+        """Add the access token to the headers.
+
+        A token that is about to expire is replaced by a thread; without a valid token, the request waits for one.
+        """
         if self._wrapped.token_state is TokenState.STALE:
             if self._refreshing.acquire(blocking=False):
                 threading.Thread(target=self._refresh_quietly, args=(request,), daemon=True).start()
-            self._wrapped.apply(headers)
-            return
+        elif self._wrapped.token_state is TokenState.INVALID:
+            self._wait_for_token(request, method, url)
+        self._wrapped.apply(headers)
+
+    def token_missing(self) -> bool:
+        """Return whether requests wait for a token."""
+        return self.waiting > 0 and self._wrapped.token_state is TokenState.INVALID
+
+    def _wait_for_token(self, request: Any, method: str, url: str) -> None:
         self.waiting += 1
         try:
-            self._wrapped.before_request(request, method, url, headers)
+            if not self._fetching.acquire(timeout=_FETCH_SECONDS):
+                raise RefreshError("another request waits for an access token")
+            try:
+                self._wrapped.before_request(request, method, url, {})  # fetches one, unless another request has
+            finally:
+                self._fetching.release()
         finally:
             self.waiting -= 1
 
     def _refresh_quietly(self, request: Any) -> None:
         try:
             self._wrapped.refresh(request)
-        except GoogleAuthError:
+        except Exception:  # noqa: BLE001, S110 - whatever it is, the token that is held is still valid:
             pass  # the next request tries again; the log names the credentials once the token has expired
         finally:
             self._refreshing.release()

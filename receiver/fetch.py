@@ -5,7 +5,6 @@ could not be ended, would obey proxies named in the environment, and limits each
 """
 
 import asyncio
-import ipaddress
 import ssl
 from functools import cache
 from urllib.parse import urlsplit
@@ -61,15 +60,6 @@ async def _read(client: h11.Connection, reader: asyncio.StreamReader) -> bytes:
             if len(body) > MAX_BYTES:
                 raise FetchError(f"more than {MAX_BYTES} bytes")
     return bytes(body)
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether the host of a URL is this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @cache

@@ -11,7 +11,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from receiver.errors import Unavailable, Unverified
-from receiver.fetch import FetchError, fetch, is_loopback
+from receiver.fetch import FetchError, fetch
+from receiver.settings import is_loopback
 
 FETCH_SECONDS = 3.0  # for discovery and key set together
 KEPT_SECONDS = 3600.0
@@ -27,8 +28,8 @@ class KeySet:
 
     Every delivery that needs a new key waits for the same fetch; a delivery that is cancelled does not end it for the
     others. A set that cannot be read never replaces the keys that are held. After an hour they are renewed. Only the
-    delivery that starts the renewal waits for it, since Cloud Run would withdraw the CPU after the last answer, and not
-    for long: the keys that are held serve on.
+    delivery that starts the renewal waits for it, and only for a short time, because the keys that are held stay in
+    use. It has to wait a little: Cloud Run may withdraw the CPU after the last answer.
     """
 
     def __init__(self, issuer: str, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +22,8 @@ _TRACE_HEADERS = {
 }
 _MAX_CHARACTERS = 1500  # of a value that the sender chose
 _STANDARD_OUTPUT = 1  # file descriptor
+_WRITABLE = select.poll()
+_WRITABLE.register(_STANDARD_OUTPUT, select.POLLOUT)
 
 
 def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
@@ -91,13 +94,15 @@ def write(line: Mapping[str, Any], level: int) -> None:
     """Write a line to standard output, unless its severity is below the level.
 
     The bytes go to the file descriptor itself: functions-framework may replace `sys.stdout` by a stream that adds a
-    label from the request's headers, of any length. A line that cannot be written is dropped, because the answer to the
-    sender does not depend on it.
+    label from the request's headers, of any length. What cannot be written at once is dropped: the answer to the sender
+    must not wait for the reader of a pipe. A pipe that is writable takes `PIPE_BUF` bytes without blocking.
 
     Args:
         line: the fields, `severity` among them.
         level: the least severity that is written, as the numbers of `logging`.
     """
     if _SEVERITIES[line["severity"]] >= level:
+        data = json.dumps(line).encode() + b"\n"
         with suppress(OSError):
-            os.write(_STANDARD_OUTPUT, json.dumps(line).encode() + b"\n")
+            while data and _WRITABLE.poll(0):
+                data = data[os.write(_STANDARD_OUTPUT, data[: select.PIPE_BUF]) :]

@@ -1,5 +1,6 @@
 """Reads the settings from the environment, once; a wrong value is refused at start."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -7,10 +8,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-_MOST = 1_000_000  # with more days, expireAt would be after the year 9999, where a Timestamp ends
+_MOST = (
+    1_000_000  # days or seconds; with many more days, expireAt would be after the year 9999, the last of a Timestamp
+)
 _SHORT_SECRET = 32  # bytes; RFC 7518, section 3.2, wants a key as long as the hash
 _ISSUER = "https://identity.disruptive-technologies.com/data-connector"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _BYTE_ORDER_MARK = "\N{BYTE ORDER MARK}"
 
 
@@ -76,13 +78,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         organizations=organizations,
         issuer=_issuer(environ),
         leeway=10 if leeway is None else leeway,
-        project=_matching(environ, "GOOGLE_CLOUD_PROJECT", r"[^\s/]+", "a project id"),
+        project=_matching(environ, "GOOGLE_CLOUD_PROJECT", r"(?a:[\w.:-]+)", "a project id"),
         database=_matching(environ, "FIRESTORE_DATABASE", r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", "a database id")
         or "(default)",
         collection=_matching(
             environ,
             "EVENTS_COLLECTION",
-            r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f]{1,300}",
+            r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f\ud800-\udfff]{1,300}",
             "a collection id without '/'",
         )
         or "events",
@@ -91,7 +93,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         emulator_host=_matching(
             environ,
             "FIRESTORE_EMULATOR_HOST",
-            r"(\[[^\s/\[\]]+\]|[^\s/:\[\]]+):\d{1,5}",
+            r"(\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(?!0+$)(?a:\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])",
             "host:port, without http:// (an IPv6 address in brackets, as [::1]:8080)",
         ),
     )
@@ -116,7 +118,7 @@ def _issuer(environ: Mapping[str, str]) -> str:
     issuer = environ.get("DT_IDENTITY_ISSUER", "").strip() or _ISSUER
     try:
         parts = urlsplit(issuer)
-        loopback = parts.hostname in _LOOPBACK and not environ.get("K_SERVICE")
+        loopback = is_loopback(issuer) and not environ.get("K_SERVICE")
         allowed = parts.scheme == "https" or (parts.scheme == "http" and loopback)
         valid = allowed and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:  # a port that is not a number, or brackets without an IPv6 address
@@ -124,6 +126,15 @@ def _issuer(environ: Mapping[str, str]) -> str:
     if not valid or re.search(r"[\s?#@]", issuer):
         raise SettingsError("DT_IDENTITY_ISSUER must be an https:// URL (http:// only on this machine)")
     return issuer
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the host of a URL is this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_quoted(text: str) -> bool:

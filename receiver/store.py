@@ -38,8 +38,8 @@ _HINTS = {
 }
 
 
-def deadline() -> float:
-    """Return the time of the event loop by which a delivery that starts now must have ended."""
+def new_deadline() -> float:
+    """Return the time of the event loop by which what a delivery does with Firestore must have ended."""
     return asyncio.get_running_loop().time() + TOTAL_SECONDS
 
 
@@ -104,7 +104,7 @@ class Store:
 
         Args:
             event: the event.
-            deadline: as `deadline()` returns it.
+            deadline: as `new_deadline()` returns it.
 
         Raises:
             Unprocessable: Firestore cannot hold the event.
@@ -118,7 +118,7 @@ class Store:
         Args:
             body: the raw body.
             reason: what is wrong with it.
-            deadline: as `deadline()` returns it.
+            deadline: as `new_deadline()` returns it.
 
         Raises:
             Unavailable: Firestore did not confirm.
@@ -136,7 +136,7 @@ class Store:
             async with asyncio.timeout_at(deadline):
                 connection = await self._connection()
                 request = self._request(connection.database, collection, key, fields)
-                batched = await connection.batching.create(request) if connection.channels.busy else None
+                batched = await connection.batching.create(request, deadline) if connection.channels.busy else None
                 return batched or await _commit(connection, request, attempts)
         except TimeoutError:
             raise Unavailable(self._why(attempts)) from None
@@ -217,7 +217,7 @@ async def _connect(settings: Settings) -> Connection:
     # In a thread: the imports take a while, and so does a search for credentials that do not exist.
     google = await asyncio.to_thread(_find_google, settings.project)
     connection = _connection(settings, google.project, google.open_channel)
-    return replace(connection, token_missing=lambda: google.credentials.waiting > 0)
+    return replace(connection, token_missing=google.credentials.token_missing)
 
 
 def _connection(

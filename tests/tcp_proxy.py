@@ -35,13 +35,18 @@ class TcpProxy:
         self._silent.set()
         self._silent = threading.Event()
 
+    def refuse(self) -> None:
+        """Refuse new connections; those that are open stay."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
     def open_connections(self) -> int:
         """Return how many connections the client has not closed."""
         return sum(client.fileno() != -1 for client in self._sockets)
 
     def stop(self) -> None:
         """Close everything."""
-        self._listener.close()
+        self._listener.close()  # no error if it is closed already
         for client in list(self._sockets):
             _close(client)
 

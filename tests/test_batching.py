@@ -11,7 +11,7 @@ from receiver.batching import LARGE_BYTES, MOST_WRITES, Outcome
 from receiver.errors import Unavailable, Unprocessable
 from receiver.event import Event
 from receiver.settings import read_settings
-from receiver.store import Store, deadline
+from receiver.store import Store, new_deadline
 from tests.conftest import Documents
 from tests.proxy import Forward, Proxy, answer, commit_then, refuse_every_other
 
@@ -49,7 +49,7 @@ class Creator:
 
     async def _run(self, together: Sequence[Event], before: Sequence[Event]) -> list[Result]:
         for event in before:
-            assert await self.store.create(event, deadline()) is STORED
+            assert await self.store.create(event, new_deadline()) is STORED
         other = await self.hold()
         results = await asyncio.gather(*map(self.result, together))
         other.cancel()
@@ -67,7 +67,7 @@ class Creator:
     async def result(self, event: Event) -> Result:
         """Create an event; return the outcome, or the name of the error."""
         try:
-            return await self.store.create(event, deadline())
+            return await self.store.create(event, new_deadline())
         except (Unavailable, Unprocessable) as refusal:
             return type(refusal).__name__
 
@@ -82,7 +82,7 @@ def test_create_that_is_alone_is_not_batched(store: Store, proxy: Proxy, stored:
     """A create that finds no other one in progress has a call of its own; those beside it share one."""
 
     async def run() -> list[Outcome]:
-        return await asyncio.gather(*(store.create(event, deadline()) for event in many(5)))
+        return await asyncio.gather(*(store.create(event, new_deadline()) for event in many(5)))
 
     assert asyncio.run(run()) == [STORED] * 5
     assert (proxy.calls, len(stored())) == (2, 5)
@@ -206,7 +206,7 @@ def test_delivery_that_ends_early_does_not_disturb_its_batch(
         return forward()
 
     async def run() -> list[Result | BaseException]:
-        await store.create(third, deadline())
+        await store.create(third, new_deadline())
         held = await create.hold()
         proxy.faults.append(answer_late)
         tasks = [asyncio.create_task(create.result(event)) for event in (first, second, third)]

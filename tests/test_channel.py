@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import grpc.aio
 import pytest
 
 from receiver.batching import Outcome
+from receiver.channel import COMMIT, _Call
 from receiver.errors import Unavailable
 from receiver.event import Event
 from receiver.settings import read_settings
-from receiver.store import Store, deadline
+from receiver.store import Store, new_deadline
 from tests.conftest import Documents, Endpoint
 from tests.events import encode, envelope
 from tests.proxy import Proxy, answer, delay, forward_only
@@ -56,7 +58,7 @@ def deliver(endpoint: Endpoint, count: int) -> list[int]:
 
 async def create(store: Store, event_ids: Sequence[str]) -> list[Outcome]:
     """Create events at the same time."""
-    return await asyncio.gather(*(store.create(Event(name, {}), deadline()) for name in event_ids))
+    return await asyncio.gather(*(store.create(Event(name, {}), new_deadline()) for name in event_ids))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -208,6 +210,43 @@ def test_error_on_the_second_channel_is_an_answer(
 
 
 @pytest.mark.usefixtures("fast")
+def test_other_channel_that_cannot_connect_is_no_answer(store: Store, proxy: Proxy, network: TcpProxy) -> None:
+    """While new connections are refused, a slow answer on the open one still counts, and that one stays in use."""
+
+    async def run() -> list[Outcome]:
+        await create(store, ["a"])
+        network.refuse()
+        proxy.faults.append(delay(3 * SILENCE))
+        return await create(store, ["b"]) + await create(store, ["c"])
+
+    assert asyncio.run(run()) == [Outcome.STORED] * 2
+    assert network.connections == 1
+
+
+@pytest.mark.usefixtures("fast")
+def test_outage_leaves_nothing_behind(
+    store: Store, proxy: Proxy, network: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage with many deliveries, batches among them, neither tasks nor connections are left."""
+    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 3 * SILENCE)
+
+    async def run() -> set[asyncio.Task[None]]:
+        await create(store, ["a"])
+        proxy.otherwise = lambda: proxy.hang
+        for number in range(6):
+            waves = [store.create(Event(f"{number}-{text}", {}), new_deadline()) for text in "abcd"]
+            outcomes = await asyncio.gather(*waves, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {Unavailable}
+        proxy.otherwise = lambda: forward_only
+        assert await create(store, ["b"]) == [Outcome.STORED]
+        await until(lambda: network.open_connections() == 1)
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        return asyncio.all_tasks()
+
+    assert len(asyncio.run(run())) == 1
+
+
+@pytest.mark.usefixtures("fast")
 def test_outage_makes_few_connections(
     store: Store, proxy: Proxy, network: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +256,7 @@ def test_outage_makes_few_connections(
     async def refused(name: str, pause: float) -> bool:
         await asyncio.sleep(pause)
         with pytest.raises(Unavailable):
-            await store.create(Event(name, {}), deadline())
+            await store.create(Event(name, {}), new_deadline())
         return True
 
     async def run() -> list[bool]:
@@ -249,3 +288,23 @@ def test_firestore_that_comes_back_is_used(
         return await create(store, ["c"])
 
     assert asyncio.run(run()) == [Outcome.STORED]
+
+
+def test_failure_of_the_other_channel_after_the_answer_changes_nothing(store: Store) -> None:
+    """When a call has been answered, a failure on the other channel does not send its request again."""
+
+    async def run() -> bool:
+        await create(store, ["a"])
+        (connection,) = [task.result() for task in store._connections.values()]
+        call = _Call(connection.channels, COMMIT, b"")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.answer()
+        failed: asyncio.Task[None] = asyncio.create_task(unavailable())
+        await asyncio.wait({failed})
+        call._use_other(failed)
+        return call._timer.cancelled()
+
+    async def unavailable() -> None:
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "", "")
+
+    assert asyncio.run(run())

@@ -11,6 +11,7 @@ import pytest
 from disruptive.events import Event
 from google.cloud import firestore
 
+import receiver.store
 from tests import signing
 from tests.conftest import Documents, Endpoint
 from tests.events import DATA, encode, envelope
@@ -315,6 +316,32 @@ def test_body_beyond_one_mebibyte_is_refused(
 
     assert response.status_code == 413
     assert (stored(), quarantined()) == ({}, {})
+
+
+def test_announced_length_beyond_the_limit_is_refused_unread(endpoint: Endpoint) -> None:
+    """A signed request that announces more than 1 MiB is answered 413 before any of its body arrives."""
+    headers = [(b"x-dt-signature", signing.sign(b"").encode()), (b"content-length", b"1048577")]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    assert endpoint.client.portal is not None
+    endpoint.client.portal.call(endpoint.client.app, scope, receive, send)
+
+    assert sent[0]["status"] == 413
+
+
+def test_times_of_the_contract() -> None:
+    """A body has 10 s, Firestore 8 s, and the answer comes within 10 s in all."""
+    main = sys.modules["main"]
+
+    assert (main.BODY_SECONDS, receiver.store.TOTAL_SECONDS) == (10, 8)
+    assert main.ANSWER_SECONDS < 10
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])

@@ -7,6 +7,7 @@ one, and a channel with TLS to a Firestore, which is the proxy.
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.auth.exceptions import RefreshError
+from google.oauth2.credentials import Credentials
 
+from receiver.credentials import PatientCredentials
 from tests import signing
 from tests.conftest import ROOT, Documents, Endpoint
 from tests.events import encode, envelope
@@ -224,3 +228,44 @@ def test_service_account_without_a_token_is_named(
 
     expected = NO_ANSWER.replace("8 s", "1 s") if fault == "does not answer" else NO_TOKEN
     assert [line["reason"] for line in endpoint.log()] == [expected]
+
+
+def held_token(seconds: int) -> Credentials:
+    """Return credentials with a token that expires after so many seconds."""
+    return Credentials(token="held", expiry=datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=seconds))
+
+
+def test_one_thread_at_a_time_replaces_a_token() -> None:
+    """While a thread replaces a token that is still valid, requests use that token and start no other thread."""
+    patient = PatientCredentials(held_token(STALE))
+    headers: dict[str, str] = {}
+    patient._refreshing.acquire()
+    before = threading.active_count()
+
+    patient.before_request(None, "POST", "https://localhost", headers)
+
+    assert headers["authorization"] == "Bearer held"
+    assert threading.active_count() == before
+
+
+def test_fresh_token_is_only_added() -> None:
+    """A token that does not expire soon is added to the request, and nothing else happens."""
+    headers: dict[str, str] = {}
+    before = threading.active_count()
+
+    PatientCredentials(held_token(3600)).before_request(None, "POST", "https://localhost", headers)
+
+    assert headers["authorization"] == "Bearer held"
+    assert threading.active_count() == before
+
+
+def test_one_request_at_a_time_fetches_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a request fetches a token, others wait for it, no longer than a delivery may take."""
+    monkeypatch.setattr("receiver.credentials._FETCH_SECONDS", 0)
+    patient = PatientCredentials(held_token(-1))
+    patient._fetching.acquire()
+
+    with pytest.raises(RefreshError):
+        patient.before_request(None, "POST", "https://localhost", {})
+
+    assert patient.waiting == 0

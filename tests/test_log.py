@@ -1,11 +1,15 @@
 """One line of JSON a request, with the fields of the contract, and without anything that it forbids."""
 
+import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from receiver import log
 from tests import signing
 from tests.conftest import Endpoint
 from tests.events import encode, envelope
@@ -143,6 +147,33 @@ def test_nothing_secret_is_written(endpoint: Endpoint, capfd: pytest.CaptureFixt
     said = str(answers) + "".join(capfd.readouterr())
     for forbidden in ("marked-body", signing.SECRET, token, token.split(".")[1]):
         assert forbidden not in said
+
+
+def test_pipe_that_nobody_reads_stops_nothing() -> None:
+    """When standard output is a pipe that is full, lines are dropped, and nothing waits for its reader."""
+    line = {"severity": "INFO", "message": "x" * 3000}
+    reader, writer = os.pipe()
+    original = os.dup(1)
+    os.dup2(writer, 1)
+
+    def write() -> None:
+        for _ in range(100):
+            log.write(line, 0)
+
+    writing = threading.Thread(target=write, daemon=True)
+    try:
+        writing.start()
+        writing.join(30)
+        blocked = writing.is_alive()
+    finally:
+        os.dup2(original, 1)
+    received = os.read(reader, 1_000_000)
+    for descriptor in (reader, writer, original):
+        os.close(descriptor)
+
+    assert not blocked
+    assert received.startswith(json.dumps(line).encode() + b"\n")
+    assert len(received) < 100 * 3000
 
 
 def test_unforeseen_failure_is_reported(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

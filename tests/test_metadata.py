@@ -11,7 +11,7 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 
 from receiver.event import Event
 from receiver.settings import read_settings
-from receiver.store import Store, deadline
+from receiver.store import Store, new_deadline
 from tests.proxy import Forward, Proxy
 
 COMPARED = ("x-goog-request-params", "google-cloud-resource-prefix")
@@ -37,8 +37,8 @@ async def by_the_official_client(host: str, project: str, database: str) -> None
 
 async def by_the_function(store: Store) -> None:
     """Send a Commit and a BatchWrite as the function does."""
-    await store.create(Event("alone", {}), deadline())
-    await asyncio.gather(*(store.create(Event(f"e{number}", {}), deadline()) for number in range(3)))
+    await store.create(Event("alone", {}), new_deadline())
+    await asyncio.gather(*(store.create(Event(f"e{number}", {}), new_deadline()) for number in range(3)))
 
 
 @pytest.mark.parametrize("database", ["(default)", "named-database"])

@@ -19,9 +19,10 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from receiver import fetch as fetching
 from receiver import key_set
 from receiver.errors import Unavailable, Unverified
-from receiver.fetch import FetchError, fetch, is_loopback
+from receiver.fetch import FetchError, fetch
 from receiver.key_set import KeySet, key_set_url, usable_keys
 from receiver.public_key import parse_token, verify_signature
+from receiver.settings import is_loopback
 from receiver.signature import Claims
 from simulator import identity_provider, public_key
 from simulator.identity_provider import IdentityFault, IdentityProvider

@@ -97,6 +97,10 @@ WRONG = [
     ("FIRESTORE_EMULATOR_HOST", "http://localhost:8080"),
     ("FIRESTORE_EMULATOR_HOST", "localhost"),
     ("FIRESTORE_EMULATOR_HOST", "::1:8080"),
+    ("FIRESTORE_EMULATOR_HOST", "localhost:0"),
+    ("FIRESTORE_EMULATOR_HOST", "localhost:65536"),
+    ("GOOGLE_CLOUD_PROJECT", "prøject"),
+    ("EVENTS_COLLECTION", "a\udcff"),
     ("FIRESTORE_EMULATOR_HOST", "[::2]"),
     ("DT_SIGNATURE_SECRET", '"4f0c1b7e52a94cd09d2a"'),
     ("DT_SIGNATURE_SECRET", "'4f0c1b7e52a94cd09d2a'"),
@@ -133,7 +137,7 @@ def test_leeway_beyond_its_bound_names_the_bound() -> None:
         read_settings(GOOD | {"SIGNATURE_LEEWAY_SECONDS": "1000001"})
 
 
-@pytest.mark.parametrize("host", ["[::1]:8080", "127.0.0.1:8080", "localhost:8080", "emulator.local:1"])
+@pytest.mark.parametrize("host", ["[::1]:8080", "127.0.0.1:8080", "localhost:8080", "emulator.local:1", "x:65535"])
 def test_emulator_host_that_can_connect_is_accepted(host: str) -> None:
     """FIRESTORE_EMULATOR_HOST is a name, an IPv4 address, or an IPv6 address in brackets, with a port."""
     assert read_settings(GOOD | {"FIRESTORE_EMULATOR_HOST": host}).emulator_host == host
@@ -163,7 +167,7 @@ def test_emulator_is_refused_on_cloud_run() -> None:
         read_settings(GOOD | {"K_SERVICE": "dt", "FIRESTORE_EMULATOR_HOST": "localhost:8080"})
 
 
-@pytest.mark.parametrize("issuer", ["http://localhost:1/x", "http://127.0.0.1", "http://[::1]:8080", "https://x.org"])
+@pytest.mark.parametrize("issuer", ["http://localhost:1/x", "http://127.0.0.2", "http://[::1]:8080", "https://x.org"])
 def test_issuer_by_http_is_for_this_machine(issuer: str) -> None:
     """An issuer by http:// must be on a loopback host, and is refused on Cloud Run."""
     assert read_settings(GOOD | {"DT_IDENTITY_ISSUER": issuer}).issuer == issuer

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.cloud import firestore
 
+from receiver.batching import Outcome
+from receiver.store import Store
 from tests.conftest import Documents, Endpoint
 from tests.events import encode, envelope
 from tests.proxy import Proxy, answer, commit_then
@@ -227,6 +230,42 @@ def test_credentials_without_a_project_end_in_503(start: Callable[..., Endpoint]
 
     assert response.status_code == 503
     assert endpoint.log()[0]["reason"] == "the credentials name no project: set GOOGLE_CLOUD_PROJECT"
+
+
+def test_failure_to_find_credentials_is_not_kept(
+    start: Callable[..., Endpoint], account: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once credentials exist, the next delivery uses them, without a new start."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", f"{tmp_path}/later.json")
+    endpoint = start(FIRESTORE_EMULATOR_HOST="")
+
+    endpoint.deliver(encode(envelope()))
+    account.rename(tmp_path / "later.json")
+    endpoint.deliver(encode(envelope()))
+
+    first, second = (line["reason"] for line in endpoint.log())
+    assert first == "no Google Cloud credentials (DefaultCredentialsError)"
+    assert second.startswith("Firestore did not confirm within 1 s")
+
+
+def test_event_and_quarantine_share_one_deadline(
+    faulted: Endpoint, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quarantine of an event that Firestore refuses has only the time that the event has left."""
+    deadlines: list[float] = []
+    create = Store._create
+
+    async def noted(store: Store, *arguments: Any) -> Outcome:
+        deadlines.append(arguments[-1])
+        return await create(store, *arguments)
+
+    monkeypatch.setattr(Store, "_create", noted)
+    proxy.faults.append(answer(grpc.StatusCode.INVALID_ARGUMENT))
+
+    assert faulted.deliver(encode(envelope())).status_code == 400
+
+    assert len(deadlines) == 2
+    assert deadlines[0] == deadlines[1]
 
 
 def test_missing_credentials_end_in_503(
