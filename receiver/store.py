@@ -134,7 +134,7 @@ class Store:
         attempts = _Attempts()
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._connection()
+                connection = await self.connection()
                 request = self._request(connection.database, collection, key, fields)
                 batched = await connection.batching.create(request) if connection.channels.busy else None
                 return batched or await _commit(connection, request, attempts)
@@ -164,7 +164,8 @@ class Store:
             return {}
         return {"expireAt": datetime.now(UTC) + timedelta(days=self._settings.retention_days)}
 
-    async def _connection(self) -> Connection:
+    async def connection(self) -> Connection:
+        """Return the connection of the running event loop, which opens with the first call."""
         loop = asyncio.get_running_loop()
         opening = self._connections.get(loop)
         if opening is None:
@@ -187,7 +188,7 @@ async def _commit(connection: Connection, request: bytes, attempts: _Attempts) -
             # Also after a write of our own whose answer was lost: the document is stored in both cases.
             if error.code() is grpc.StatusCode.ALREADY_EXISTS:
                 return Outcome.ALREADY_STORED
-            _raise_unless_retried(error)
+            raise_unless_retried(error)
             attempts.last = error.code()
         else:
             return Outcome.STORED
@@ -195,7 +196,8 @@ async def _commit(connection: Connection, request: bytes, attempts: _Attempts) -
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _raise_unless_retried(error: grpc.aio.AioRpcError) -> None:
+def raise_unless_retried(error: grpc.aio.AioRpcError) -> None:
+    """Raise the refusal that an error stands for, unless the call is to be sent again."""
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         raise Unprocessable("Firestore cannot hold the event.") from None
     if (error.details() or "").startswith("Getting metadata from plugin failed"):
