@@ -88,7 +88,7 @@ def _collection(environ: Mapping[str, str], name: str) -> str | None:
 def _devices_collection(environ: Mapping[str, str], events: str) -> str | None:
     collection = _collection(environ, "DEVICES_COLLECTION")
     if collection in (events, f"{events}_quarantine"):
-        raise SettingsError("DEVICES_COLLECTION must differ from the collections of the events and the quarantine")
+        raise SettingsError("DEVICES_COLLECTION must differ from EVENTS_COLLECTION and its quarantine")
     return collection
 
 
