@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from receiver import log
 from receiver.authentication import authenticate, proofs
 from receiver.batching import Outcome
+from receiver.devices import choose_create
 from receiver.errors import Refusal, TooLarge, Unprocessable, Unverified, WrongMethod
 from receiver.event import parse_event
 from receiver.settings import SettingsError, read_settings
@@ -30,6 +31,7 @@ except SettingsError as error:
     sys.exit(str(error))
 PROOFS = proofs(settings)
 store = Store(settings)
+create = choose_create(settings, store)
 OK = PlainTextResponse("OK")
 
 # gunicorn kills a worker that has not reported for this long, and would kill one whose CPU Cloud Run has withdrawn for
@@ -85,7 +87,7 @@ async def receive(request: Request, line: dict[str, Any]) -> Outcome:
     try:
         event = parse_event(body)
         line |= log.about(event, time.time())
-        return await store.create(event, end)
+        return await create(event, end)
     except Unprocessable as error:
         await store.quarantine(body, error.reason, end)
         raise

@@ -22,6 +22,7 @@ from backfill.transfer import Transfer
 from backfill.writers import DocumentWriter, DryRunWriter, Writer
 from dtcloud.account import MissingCredentials
 from dtcloud.history import History, HistoryError, RequestRefused
+from receiver.devices import choose_create
 from receiver.settings import Settings, SettingsError, read_settings
 from receiver.store import Store
 
@@ -36,6 +37,7 @@ _SETTINGS = {  # the function's, and their options
     "GOOGLE_CLOUD_PROJECT": "--google-project",
     "FIRESTORE_DATABASE": "--database",
     "EVENTS_COLLECTION": "--collection",
+    "DEVICES_COLLECTION": "--devices",
     "RETENTION_DAYS": "--retention-days",
 }
 
@@ -71,6 +73,7 @@ def _setting(variable: str, metavar: str, default: str) -> _Decorator:
 @_setting("GOOGLE_CLOUD_PROJECT", "ID", "that of the credentials")
 @_setting("FIRESTORE_DATABASE", "ID", "(default)")
 @_setting("EVENTS_COLLECTION", "ID", "events")
+@_setting("DEVICES_COLLECTION", "ID", "no documents of devices")
 @_setting("RETENTION_DAYS", "N", "documents are kept for ever")
 @click.option(
     "--rate",
@@ -152,7 +155,8 @@ async def _backfill(
     if options.dry_run:
         writer = DryRunWriter(settings, results)
     else:
-        writer = DocumentWriter(Store(settings, stamp="backfilledAt"), RateLimit(options.rate), results)
+        store = Store(settings, stamp="backfilledAt")
+        writer = DocumentWriter(store, choose_create(settings, store), RateLimit(options.rate), results)
     progress = Progress(results)
     async with progress.shown():
         await Transfer(history, window, options.event_types, writer, results, progress).run(devices)

@@ -12,6 +12,7 @@ from google.cloud.firestore_v1.types import MapValue
 from backfill.rate_limit import RateLimit
 from backfill.results import ADDED, ALREADY_STORED, FAILED, MISSING, QUARANTINED, Record, Results
 from receiver.batching import Outcome
+from receiver.devices import Create
 from receiver.errors import Unavailable, Unprocessable
 from receiver.event import parse_event
 from receiver.settings import Settings
@@ -35,8 +36,9 @@ class Writer(Protocol):
 class DocumentWriter:
     """Creates the documents that do not exist yet, up to `IN_FLIGHT` at a time."""
 
-    def __init__(self, store: Store, rate_limit: RateLimit, results: Results) -> None:
-        """Write to `store`, no faster than `rate_limit` admits."""
+    def __init__(self, store: Store, create: Create, rate_limit: RateLimit, results: Results) -> None:
+        """Write by `create`, and to the quarantine of `store`, no faster than `rate_limit` admits."""
+        self._create_event = create
         self._store = store
         self._rate_limit = rate_limit
         self._results = results
@@ -71,7 +73,7 @@ class DocumentWriter:
     async def _create(self, body: bytes) -> str:
         end = new_deadline()
         try:
-            outcome = await self._store.create(parse_event(body), end)
+            outcome = await self._create_event(parse_event(body), end)
         except Unprocessable as error:
             await self._store.quarantine(body, error.reason, end)
             return QUARANTINED

@@ -73,6 +73,7 @@ def running_system(*, folder: Path, port: int | None, choice: Kind | None) -> It
         secret_file, secret = _secret(folder)
         with running_store(choice, file=folder / "firestore.sqlite3", say=say) as store:
             environ = local_environ(os.environ, host=store.host, secret=secret)
+            environ["DEVICES_COLLECTION"] = environ.get("DEVICES_COLLECTION", "").strip() or "devices"
             with running_function(port, log=folder / "function.log", environ=environ) as function:
                 yield System(store, function, f"http://127.0.0.1:{port}/", secret_file, environ)
 

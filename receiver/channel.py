@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from receiver.messages import BatchWriteResponse
+from receiver.messages import BatchGetDocumentsResponse, BatchWriteResponse
 
 SILENCE_SECONDS = 2.5  # without an answer on a channel, before its calls are also sent on another one
 AGAIN_SECONDS = 0.5  # after the other channel failed to connect, before the next attempt
@@ -29,7 +29,7 @@ CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
-COMMIT, BATCH_WRITE = "Commit", "BatchWrite"
+COMMIT, BATCH_WRITE, BATCH_GET = "Commit", "BatchWrite", "BatchGetDocuments"
 _DESERIALIZERS: dict[str, Any] = {COMMIT: None, BATCH_WRITE: BatchWriteResponse.FromString}
 
 OpenChannel = Callable[[], grpc.aio.Channel]
@@ -52,16 +52,32 @@ class _Channel:
             method: channel.unary_unary(f"/google.firestore.v1.Firestore/{method}", None, deserializer)
             for method, deserializer in _DESERIALIZERS.items()
         }
+        self._batch_get = channel.unary_stream(
+            f"/google.firestore.v1.Firestore/{BATCH_GET}", None, BatchGetDocumentsResponse.FromString
+        )
 
     def start(self, method: str, request: bytes, metadata: Metadata) -> Any:
         """Start a call."""
         self.calls += 1
+        if method == BATCH_GET:
+            return asyncio.get_running_loop().create_task(_last(self._batch_get(request, metadata=metadata)))
         return self._methods[method](request, metadata=metadata)
 
     @property
     def silent_seconds(self) -> float:
         """How long ago the last answer came."""
         return time.monotonic() - self.answered_at
+
+
+async def _last(call: Any) -> Any:
+    """Return the last response of a stream; the one of a BatchGetDocuments for one document is its only one."""
+    response = None
+    try:
+        async for received in call:
+            response = received
+    finally:
+        call.cancel()
+    return response
 
 
 class Channels:
@@ -93,11 +109,11 @@ class Channels:
         """Send a request and wait for its first answer, until the caller is cancelled.
 
         Args:
-            method: `COMMIT` or `BATCH_WRITE`.
+            method: `COMMIT`, `BATCH_WRITE`, or `BATCH_GET` for one document.
             request: the serialized request.
 
         Returns:
-            The response: bytes, or a BatchWriteResponse.
+            The response: bytes, a BatchWriteResponse or a BatchGetDocumentsResponse.
 
         Raises:
             grpc.aio.AioRpcError: the answer is an error.

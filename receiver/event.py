@@ -44,7 +44,7 @@ def parse_event(body: bytes) -> Event:
     if not isinstance(event, dict):
         raise Unprocessable("The body contains no event.")
     event_id = event.get("eventId")
-    if not _is_document_key(event_id):
+    if not is_document_key(event_id):
         raise Unprocessable("The event has no eventId that is a valid document key.")
     return Event(event_id, _fields(envelope, event))
 
@@ -98,7 +98,8 @@ def _finite_float(digits: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite_float)
 
 
-def _is_document_key(event_id: Any) -> TypeGuard[str]:
+def is_document_key(event_id: Any) -> TypeGuard[str]:
+    """Return whether a value can be the id of a document."""
     if not isinstance(event_id, str) or not _DOCUMENT_KEY.fullmatch(event_id):
         return False
     return len(event_id.encode()) <= _MAX_KEY_BYTES

@@ -26,6 +26,9 @@ def _import_messages() -> Any:
 
 _types = _import_messages()
 
+BatchGetDocumentsRequest: Any = _types.BatchGetDocumentsRequest.pb()
+BatchGetDocumentsResponse: Any = _types.BatchGetDocumentsResponse.pb()
+Document: Any = _types.Document.pb()
 CommitRequest: Any = _types.CommitRequest.pb()
 BatchWriteResponse: Any = _types.BatchWriteResponse.pb()
 REQUEST_TIME = _types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME

@@ -35,6 +35,7 @@ class Settings:
         retention_days: days until `expireAt`; None keeps documents for ever.
         log_level: the least severity that is logged, as the numbers of `logging`.
         emulator_host: `host:port` of a Firestore emulator, or None.
+        devices_collection: collection of the newest state of each device; None keeps none.
     """
 
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -47,6 +48,7 @@ class Settings:
     retention_days: int | None
     log_level: int
     emulator_host: str | None
+    devices_collection: str | None = None
 
     @property
     def short_secrets(self) -> int:
@@ -73,6 +75,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         environ, "SIGNATURE_LEEWAY_SECONDS", least=0, wanted=f"a whole number of seconds, at most {_MOST:,}"
     )
     level = _matching(environ, "LOG_LEVEL", "(?i:" + "|".join(_LEVELS) + ")", "one of " + ", ".join(_LEVELS))
+    collection = _collection(environ, "EVENTS_COLLECTION") or "events"
     return Settings(
         secrets=secrets,
         organizations=organizations,
@@ -81,13 +84,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         project=_matching(environ, "GOOGLE_CLOUD_PROJECT", r"(?a:[\w.:-]+)", "a project id"),
         database=_matching(environ, "FIRESTORE_DATABASE", r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]", "a database id")
         or "(default)",
-        collection=_matching(
-            environ,
-            "EVENTS_COLLECTION",
-            r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f\ud800-\udfff]{1,300}",
-            "a collection id without '/'",
-        )
-        or "events",
+        collection=collection,
+        devices_collection=_devices_collection(environ, collection),
         retention_days=days,
         log_level=_LEVELS[(level or "INFO").upper()],
         emulator_host=_matching(
@@ -97,6 +95,18 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "host:port, without http:// (an IPv6 address in brackets, as [::1]:8080)",
         ),
     )
+
+
+def _collection(environ: Mapping[str, str], name: str) -> str | None:
+    pattern = r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f\ud800-\udfff]{1,300}"
+    return _matching(environ, name, pattern, "a collection id without '/'")
+
+
+def _devices_collection(environ: Mapping[str, str], events: str) -> str | None:
+    collection = _collection(environ, "DEVICES_COLLECTION")
+    if collection in (events, f"{events}_quarantine"):
+        raise SettingsError("DEVICES_COLLECTION must differ from EVENTS_COLLECTION and its quarantine")
+    return collection
 
 
 def _secrets(environ: Mapping[str, str]) -> tuple[bytes, ...]:

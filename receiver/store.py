@@ -61,7 +61,7 @@ class Connection:
 
 
 @dataclass(slots=True)
-class _Attempts:
+class Attempts:
     """What the log says of a create that was not confirmed.
 
     Attributes:
@@ -73,6 +73,7 @@ class _Attempts:
     last: grpc.StatusCode | None = None
 
     def __str__(self) -> str:
+        """Return the reason for the log."""
         text = f"Firestore did not confirm within {TOTAL_SECONDS:g} s"
         if self.last is None:
             return text
@@ -131,17 +132,17 @@ class Store:
             raise Unavailable("Firestore answered INVALID_ARGUMENT to the quarantine document too") from None
 
     async def _create(self, collection: str, key: str, fields: dict[str, Any], deadline: float) -> Outcome:
-        attempts = _Attempts()
+        attempts = Attempts()
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._connection()
+                connection = await self.connection()
                 request = self._request(connection.database, collection, key, fields)
                 batched = await connection.batching.create(request, deadline) if connection.channels.busy else None
                 return batched or await _commit(connection, request, attempts)
         except TimeoutError:
             raise Unavailable(self._why(attempts)) from None
 
-    def _why(self, attempts: _Attempts) -> str:
+    def _why(self, attempts: Attempts) -> str:
         opening = self._connections.get(asyncio.get_running_loop())
         if opening and (not opening.done() or opening.result().token_missing()):
             return f"no access token within {TOTAL_SECONDS:g} s: the metadata server or the credentials do not answer"
@@ -164,7 +165,8 @@ class Store:
             return {}
         return {"expireAt": datetime.now(UTC) + timedelta(days=self._settings.retention_days)}
 
-    async def _connection(self) -> Connection:
+    async def connection(self) -> Connection:
+        """Return the connection of the running event loop, which opens with the first call."""
         loop = asyncio.get_running_loop()
         opening = self._connections.get(loop)
         if opening is None:
@@ -177,7 +179,7 @@ class Store:
             del self._connections[loop]
 
 
-async def _commit(connection: Connection, request: bytes, attempts: _Attempts) -> Outcome:
+async def _commit(connection: Connection, request: bytes, attempts: Attempts) -> Outcome:
     pause = _FIRST_PAUSE
     while True:
         attempts.count += 1
@@ -187,7 +189,7 @@ async def _commit(connection: Connection, request: bytes, attempts: _Attempts) -
             # Also after a write of our own whose answer was lost: the document is stored in both cases.
             if error.code() is grpc.StatusCode.ALREADY_EXISTS:
                 return Outcome.ALREADY_STORED
-            _raise_unless_retried(error)
+            raise_unless_retried(error)
             attempts.last = error.code()
         else:
             return Outcome.STORED
@@ -195,7 +197,8 @@ async def _commit(connection: Connection, request: bytes, attempts: _Attempts) -
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _raise_unless_retried(error: grpc.aio.AioRpcError) -> None:
+def raise_unless_retried(error: grpc.aio.AioRpcError) -> None:
+    """Raise the refusal that an error stands for, unless the call is to be sent again."""
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         raise Unprocessable("Firestore cannot hold the event.") from None
     if (error.details() or "").startswith("Getting metadata from plugin failed"):

@@ -87,7 +87,7 @@ class FaultInjector:
         self._folder, self._choice = folder, choice
         self.rng = Random(f"calls {seed}")  # noqa: S311 - faults, no cryptography
         self._settings = {name: value for name, value in os.environ.items() if name not in _OWN_SETTINGS}
-        self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(_WORKERS)}
+        self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(_WORKERS), "DEVICES_COLLECTION": "devices"}
         self.proxy = proxy.Proxy("127.0.0.1:1")
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}/"

@@ -36,6 +36,7 @@ PROMISES = (
     "unprocessable and acknowledged",
     "valid and in quarantine",
     "neither acknowledged nor discarded",
+    "device not at its newest event",
 )
 
 
@@ -119,14 +120,27 @@ class Ledger(DeliveryObserver):
         """Record that the connector stopped sending a body, and the last answer."""
         self._database.execute("UPDATE sent SET discarded = ? WHERE body = ?", (reason, body))
 
-    def settle(self, events: Iterable[DocumentSnapshot[Any]], quarantine: Iterable[DocumentSnapshot[Any]]) -> Account:
-        """Compare what was sent with all documents of both collections, then clear the ledger."""
+    def settle(
+        self,
+        events: Iterable[DocumentSnapshot[Any]],
+        quarantine: Iterable[DocumentSnapshot[Any]],
+        devices: Iterable[DocumentSnapshot[Any]] | None = None,
+    ) -> Account:
+        """Compare what was sent with all documents of the collections, then clear the ledger.
+
+        Args:
+            events: the documents of events.
+            quarantine: the documents of the quarantine.
+            devices: the documents of devices; None leaves them out.
+        """
         account = Account()
         for document in events:
             self._compare_event(document, account)
         for document in quarantine:
             self._compare_quarantined(document, account)
         self._count_sent(account)
+        if devices is not None:
+            self._compare_devices(devices, account)
         self._database.execute("DELETE FROM sent")
         return account
 
@@ -157,6 +171,46 @@ class Ledger(DeliveryObserver):
             self._mark_stored(document.id, "unprocessable")
         else:
             account.note("stored with a field that differs", document.id)
+
+    def _compare_devices(self, documents: Iterable[DocumentSnapshot[Any]], account: Account) -> None:
+        """Compare each device with its newest acknowledged events.
+
+        A newer event that is stored and was never acknowledged may be there instead, or not.
+        """
+        newest = self._newest()
+        found = {document.id: document.to_dict() or {} for document in documents}
+        for device in newest.keys() | found.keys():
+            if not self._is_newest(found.get(device, {}), newest.get(device, {})):
+                account.note("device not at its newest event", device)
+
+    def _newest(self) -> dict[str, dict[str, tuple[datetime, str]]]:
+        """Return timestamp and eventId of the newest acknowledged event, by device and type."""
+        newest: dict[str, dict[str, tuple[datetime, str]]] = {}
+        for (body,) in self._database.execute("SELECT body FROM sent WHERE kind = 'valid' AND acknowledged"):
+            fields = expected(body)
+            types = newest.setdefault(fields["targetName"].rpartition("/")[2], {})
+            key = (fields["timestamp"], fields["eventId"])
+            types[fields["eventType"]] = max(key, types.get(fields["eventType"], key))
+        return newest
+
+    def _is_newest(self, device: Mapping[str, Any], newest: Mapping[str, tuple[datetime, str]]) -> bool:
+        entries = device.get("newest", {})
+        keys = {kind: (entry["timestamp"], entry["eventId"]) for kind, entry in entries.items()}
+        if any(kind not in keys or keys[kind] < key for kind, key in newest.items()):
+            return False
+        if not all(self._was_sent(entry) for entry in entries.values()) or not keys:
+            return False
+        timestamp, event_id = max(keys.values())
+        sent = [expected(body) for body, kind in self._find(event_id) if kind == "valid"]
+        shared = ("targetName", "labels", "metadata")
+        content = canonical({name: device[name] for name in shared if name in device})
+        return device.get("lastSeen") == timestamp and content in [
+            canonical({name: fields[name] for name in shared if name in fields}) for fields in sent
+        ]
+
+    def _was_sent(self, entry: Mapping[str, Any]) -> bool:
+        sent = [expected(body) for body, kind in self._find(entry["eventId"]) if kind == "valid"]
+        return canonical(entry) in [canonical({name: fields[name] for name in entry}) for fields in sent]
 
     def _find(self, key: str) -> list[tuple[bytes, str]]:
         return self._database.execute("SELECT body, kind FROM sent WHERE key = ?", (key,)).fetchall()

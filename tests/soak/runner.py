@@ -210,7 +210,9 @@ class Soak:
 
     def _settle(self) -> Account:
         client = Client(PROJECT)
-        return self._ledger.settle(documents(client, "events"), documents(client, "events_quarantine"))
+        return self._ledger.settle(
+            *(documents(client, collection) for collection in ("events", "events_quarantine", "devices"))
+        )
 
     async def _show_progress(self) -> None:
         console = Console()
