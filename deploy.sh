@@ -442,8 +442,9 @@ ensure_indexes() {
         --format="value[separator=' '](name.segment(5),name.segment(7),indexConfig.indexes.len(),ttlConfig.state)")
     while read -r -u 3 kind group name rest; do
         case $kind in
-        # shellcheck disable=SC2086  # pairs of words
-        index) create_index "$group" $name $rest ;;
+        index)
+            # shellcheck disable=SC2086  # pairs of words
+            create_index "$group" $name $rest ;;
         exempt) ensure_exempt "$group" "$name" ;;
         esac
     done 3<<<"$wanted"

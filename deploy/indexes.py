@@ -1,8 +1,8 @@
 """Prints what deploy/firestore.indexes.json wants of a database, for deploy.sh.
 
 The first argument is the file; the next are the names of the collections events and devices (empty: not used); the rest
-are labels to index. Standard input holds the composite indexes of the database, as gcloud lists them in JSON. It needs a
-Python 3.8 or newer without packages.
+are labels to index. Standard input holds the composite indexes of the database, as gcloud lists them in JSON. It needs
+a Python 3.8 or newer without packages.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+
 
 def main(argv: list[str]) -> int:
     """Print a line for each missing index, and for each exemption and TTL field."""

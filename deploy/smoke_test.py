@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--url", required=True, help="URL of the endpoint")
     parser.add_argument("--documents", required=True, metavar="URL", help="the collection, in Firestore's REST API")
     parser.add_argument("--patience", type=float, default=120, metavar="SECONDS", help="wait for the first 200 (120)")
-    parser.add_argument("--no-secret", action="store_true", help="test only that unsigned and forged events are refused")
+    parser.add_argument(
+        "--no-secret", action="store_true", help="test only that unsigned and forged events are refused"
+    )
     parser.add_argument("--wait-for-event", action="store_true", help="with --no-secret: wait for an event of DT")
     options = parser.parse_args(argv)
     token, *secrets = [line.strip() for line in sys.stdin if line.strip()] or [""]

@@ -288,7 +288,7 @@ def test_retention_changes_only_ttl_and_function(cloud: Deployer) -> None:
 
 
 def test_devices(cloud: Deployer) -> None:
-    """--devices sets the variable, exempts fields and lets the function read and update; a run without it forbids it."""
+    """--devices sets the variable, exempts fields, and lets the function read and update; a run without it does not."""
     run = cloud.run("--yes", "--devices", "sensors")
     role = cloud.plane.state.roles["dataconnectorEventCreator"]["includedPermissions"]
     environment = cloud.plane.state.functions[FUNCTION]["serviceConfig"]["environmentVariables"]
