@@ -457,7 +457,7 @@ create_index() {
     local group=$1 configs=()
     shift
     while [ $# -gt 0 ]; do
-        configs+=("--field-config=field-path=$1,order=$(printf %s "$2" | tr 'A-Z' 'a-z')") && shift 2
+        configs+=("--field-config=field-path=$1,order=$(printf %s "$2" | tr '[:upper:]' '[:lower:]')") && shift 2
     done
     background "$(cloud firestore indexes composite create "--collection-group=$group" "--database=$DATABASE" \
         "${configs[@]}" --async)"
@@ -589,7 +589,7 @@ report() {
     printf '\nThe endpoint is ready:\n\n    %s\n\n' "$URL"
     if [ -z "$CONNECT_DT_PROJECT" ]; then
         printf '%s\n' "In DT Studio: API Integrations > Data Connectors > Create New Data Connector" \
-            "    Endpoint URL        $URL" "    Signature Secret    $([ -z "$SECRET" ] && echo none || shown_secret)" \
+            "    Endpoint URL        $URL" "    Signature Secret    $(shown_secret)" \
             "    Labels              the labels that the documents should have" ""
     elif [ -n "$SHOW_SECRET" ]; then
         printf 'Signature secret: %s\n' "$(shown_secret)"
@@ -598,7 +598,9 @@ report() {
 }
 
 shown_secret() {
-    if [ -n "$SHOW_SECRET" ]; then
+    if [ -z "$SECRET" ]; then
+        echo "none; DT signs with its public key"
+    elif [ -n "$SHOW_SECRET" ]; then
         look secrets versions access "$VERSION" "--secret=$SECRET" | grep -m 1 .
     else
         printf 'the first line of: %s' "$(access_secret)"
