@@ -10,10 +10,13 @@ NAME=${DEPLOY_NAME:-dataconnector-endpoint}
 DATABASE=${DEPLOY_DATABASE:-(default)}
 LOCATION=${DEPLOY_LOCATION:-}
 COLLECTION=${DEPLOY_COLLECTION:-events}
+DEVICES=${DEPLOY_DEVICES:-}
+INDEX=${DEPLOY_INDEX:-}
+ORGANIZATION_ID=${DEPLOY_ORGANIZATION_ID:-}
 RETENTION_DAYS=${DEPLOY_RETENTION_DAYS:-}
 LEEWAY=${DEPLOY_LEEWAY:-10}
 LOG_LEVEL=${DEPLOY_LOG_LEVEL:-INFO}
-SECRET=${DEPLOY_SECRET:-dt-signature-secret}
+SECRET=${DEPLOY_SECRET:-}
 ACCOUNT=${DEPLOY_ACCOUNT:-dataconnector-endpoint}
 RUNTIME=${DEPLOY_RUNTIME:-python313}
 CONCURRENCY=${DEPLOY_CONCURRENCY:-80}
@@ -26,7 +29,7 @@ PATIENCE=${DEPLOY_PATIENCE:-120}
 CONNECT_DT_PROJECT=${DEPLOY_CONNECT_DT_PROJECT:-}
 DT_LABELS=${DEPLOY_DT_LABELS:-}
 DT_EVENT_TYPES=${DEPLOY_DT_EVENT_TYPES:-}
-YES='' DRY_RUN='' FORCE='' SECRET_STDIN='' ROTATE_SECRET='' RETIRE_SECRET='' SHOW_SECRET=''
+YES='' DRY_RUN='' FORCE='' SECRET_STDIN='' ROTATE_SECRET='' RETIRE_SECRET='' SHOW_SECRET='' RULES='' WAIT_FOR_EVENT=''
 STEP='' TITLE='' ADVICE='' GIVEN='' PYTHON=''
 
 ROLE=dataconnectorEventCreator
@@ -45,10 +48,16 @@ Another run changes only what is different. Needs gcloud (logged in), bash and o
   --database ID            of the Firestore database              ((default))
   --location LOCATION      of a new Firestore database            (the region)
   --collection ID          of the events                          (events)
+  --devices NAME           of the newest state of each device     (not kept)
+  --index labels.NAME      index this label with timestamp; can be given several times
+  --rules                  deploy deploy/firestore.rules, which replace all rules of the database
   --retention-days N       delete each document after N days      (kept for ever)
   --leeway SECONDS         tolerance on a signature's times       (10)
   --log-level LEVEL                                               (INFO)
 
+  --organization-id ID     trust DT's public key for this DT organization; several: A,B. Without one of the options
+                           for a secret below, no secret is created or used
+  --wait-for-event         with --organization-id: wait for the first event of DT, for --patience seconds
   --secret NAME            in Secret Manager                      (dt-signature-secret)
   --secret-stdin           read the signature secret from standard input; several secrets, one per line
   --rotate-secret          add a new secret before the old one; both are accepted
@@ -100,6 +109,7 @@ main() {
     ensure_account
     ensure_secret
     ensure_indexes
+    deploy_rules
     deploy_function
     smoke_test
     finish
@@ -111,10 +121,14 @@ read_options() {
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;
-        --yes | --dry-run | --force | --secret-stdin | --rotate-secret | --retire-secret | --show-secret)
+        --yes | --dry-run | --force | --secret-stdin | --rotate-secret | --retire-secret | --show-secret | \
+            --rules | --wait-for-event)
             printf -v "$(variable "$1")" true && shift ;;
+        --index)
+            [ $# -gt 1 ] || refuse "$1 needs a value"
+            INDEX="$INDEX $2" && shift 2 ;;
         --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-        --project | --region | --name | --database | --location | --collection | --retention-days | --leeway | \
+        --project | --region | --name | --database | --location | --collection | --devices | --organization-id | --retention-days | --leeway | \
             --log-level | --secret | --account | --runtime | --concurrency | --cpu | --memory | --timeout | \
             --min-instances | --max-instances | --patience | --connect-dt-project | --dt-labels | --dt-event-types)
             [ $# -gt 1 ] || refuse "$1 needs a value"
@@ -132,11 +146,20 @@ check_options() {
     local number='0|[1-9][0-9]{0,5}'
     must DATABASE '\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]' "a database id"
     must COLLECTION '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
+    must DEVICES '|[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
+    [ "$DEVICES" != "$COLLECTION" ] && [ "$DEVICES" != "${COLLECTION}_quarantine" ] ||
+        refuse "--devices must be another collection than those of the events"
+    must INDEX '( *labels\.[A-Za-z_][A-Za-z0-9_]*)*' "labels.NAME, with letters, digits and _"
+    must ORGANIZATION_ID '|[A-Za-z0-9]+(,[A-Za-z0-9]+)*' "ids of DT organizations, separated by commas"
     must RETENTION_DAYS '|[2-9]|[1-9][0-9]{1,5}' "a whole number of days, 2 or more"
     must LEEWAY "$number" "a whole number of seconds"
     must LOG_LEVEL 'DEBUG|INFO|WARNING|ERROR|CRITICAL' "DEBUG, INFO, WARNING, ERROR or CRITICAL"
     must NAME '[a-z]([a-z0-9-]{0,61}[a-z0-9])?' "lower-case letters, digits and -"
-    must SECRET '[A-Za-z0-9_-]{1,255}' "letters, digits, - and _"
+    [ -n "$ORGANIZATION_ID" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET$SHOW_SECRET" ] ||
+        SECRET=${SECRET:-dt-signature-secret}
+    [ -n "$SECRET" ] || [ -z "$CONNECT_DT_PROJECT" ] || refuse "--connect-dt-project needs a secret: set --secret"
+    [ -z "$WAIT_FOR_EVENT" ] || [ -z "$SECRET" ] || refuse "--wait-for-event is for --organization-id without a secret"
+    must SECRET '|[A-Za-z0-9_-]{1,255}' "letters, digits, - and _"
     must ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and -"
     must CONCURRENCY "$number" "a whole number"
     must MIN_INSTANCES "$number" "a whole number"
@@ -269,7 +292,8 @@ choose_project() {
 show_plan() {
     say "Project     $PROJECT" "Region      $REGION" "Function    $NAME ($RUNTIME), public, as $EMAIL" \
         "Firestore   $DATABASE, collections $COLLECTION and ${COLLECTION}_quarantine" \
-        "Retention   ${RETENTION_DAYS:-unlimited}${RETENTION_DAYS:+ days}" "Secret      $SECRET"
+        "Retention   ${RETENTION_DAYS:-unlimited}${RETENTION_DAYS:+ days}" "Secret      ${SECRET:-none}" \
+        "Devices     ${DEVICES:-not kept}" "DT org.     ${ORGANIZATION_ID:-none}"
     [ -z "$YES$DRY_RUN" ] || return 0
     local answer=''
     read -r -p "Continue? [y/N] " answer || true
@@ -309,12 +333,13 @@ ensure_database() {
             --type=firestore-native --delete-protection --format=none)"
 }
 
-# The function only creates documents, for which this one permission is enough. roles/datastore.user would also allow
+# The function only creates documents, for which one permission is enough; for devices it also reads and updates. roles/datastore.user would also allow
 # it to read, change and delete every document of every database.
 ensure_account() {
     step 3 "the service account" "This step needs roles/iam.serviceAccountAdmin, roles/iam.roleAdmin and \
 roles/resourcemanager.projectIamAdmin."
-    local accounts role member condition bindings
+    local accounts role member condition bindings permissions=datastore.entities.create
+    permissions+=${DEVICES:+,datastore.entities.get,datastore.entities.update}
     accounts=$(look iam service-accounts list --format='value(email)')
     has "$accounts" "$EMAIL" ||
         change "$(cloud iam service-accounts create "$ACCOUNT" "--display-name=Stores Data Connector events")"
@@ -323,7 +348,10 @@ roles/resourcemanager.projectIamAdmin."
         change "$(cloud iam roles undelete $ROLE --format=none)"
     elif ! has "$role" "$ROLE,"; then
         change "$(cloud iam roles create $ROLE "--title=Data Connector event creator" \
-            --permissions=datastore.entities.create --stage=GA --format=none)"
+            "--permissions=$permissions" --stage=GA --format=none)"
+    fi
+    if has "$role" "$ROLE," || has "$role" "$ROLE,True"; then
+        ensure_permissions "$permissions"
     fi
     member=serviceAccount:$EMAIL role=projects/$PROJECT/roles/$ROLE
     condition="resource.name==\"projects/$PROJECT/databases/$DATABASE\""
@@ -334,11 +362,18 @@ roles/resourcemanager.projectIamAdmin."
             "--condition=^;^expression=$condition;title=only $DATABASE" --format=none)"
 }
 
+ensure_permissions() {
+    local present
+    present=$(look iam roles describe "$ROLE" --format='value[delimiter=","](includedPermissions)')
+    [ "$present" = "$1" ] || change "$(cloud iam roles update $ROLE "--permissions=$1" --format=none)"
+}
+
 # The function uses a numbered version, not "latest": instances read a secret when they start, so with "latest" old and
 # new instances would use different secrets for a while. A new version number makes a new revision, which replaces all.
 ensure_secret() {
     step 4 "the signature secret" "This step needs roles/secretmanager.admin."
     local secrets bindings member=serviceAccount:$EMAIL
+    [ -n "$SECRET" ] || return 0
     secrets=$(look secrets list --format='value(name.basename())')
     has "$secrets" "$SECRET" || change "$(cloud secrets create "$SECRET" --replication-policy=automatic)"
     bindings=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' \
@@ -399,25 +434,40 @@ add_version() {
 # writes/s, and an index that no query uses costs time and storage. timestamp keeps its index for queries by time.
 ensure_indexes() {
     step 5 "indexes" "This step needs roles/datastore.indexAdmin."
-    local present fields group field
-    present=$(look firestore indexes composite list "--database=$DATABASE" --format="value[separator=' '](name.segment(5),\
-fields[0].fieldPath,fields[0].order,fields[1].fieldPath,fields[1].order)")
-    for field in targetName eventType; do
-        has "$present" "$COLLECTION $field ASCENDING timestamp ASCENDING" ||
-            background "$(cloud firestore indexes composite create "--collection-group=$COLLECTION" \
-                "--database=$DATABASE" "--field-config=field-path=$field,order=ascending" \
-                --field-config=field-path=timestamp,order=ascending --async)"
-    done
+    local present wanted fields kind group name rest
+    present=$(look firestore indexes composite list "--database=$DATABASE" --format=json)
+    # shellcheck disable=SC2086  # INDEX is a list of words
+    wanted=$("$PYTHON" deploy/indexes.py deploy/firestore.indexes.json "$COLLECTION" "$DEVICES" $INDEX <<<"$present")
     fields=$(look firestore indexes fields list "--database=$DATABASE" \
         --format="value[separator=' '](name.segment(5),name.segment(7),indexConfig.indexes.len(),ttlConfig.state)")
-    for field in eventId receivedAt expireAt data labels metadata; do
-        ensure_exempt "$COLLECTION" $field
+    while read -r -u 3 kind group name rest; do
+        case $kind in
+        index)
+            # shellcheck disable=SC2086  # pairs of words
+            create_index "$group" $name $rest ;;
+        exempt) ensure_exempt "$group" "$name" ;;
+        esac
+    done 3<<<"$wanted"
+    while read -r -u 3 kind group name; do
+        [ "$kind" != ttl ] || ensure_ttl "$group"
+    done 3<<<"$wanted"
+}
+
+create_index() {
+    local group=$1 configs=()
+    shift
+    while [ $# -gt 0 ]; do
+        configs+=("--field-config=field-path=$1,order=$(printf %s "$2" | tr '[:upper:]' '[:lower:]')") && shift 2
     done
-    ensure_exempt "${COLLECTION}_quarantine" body
-    ensure_exempt "${COLLECTION}_quarantine" expireAt
-    for group in "$COLLECTION" "${COLLECTION}_quarantine"; do
-        ensure_ttl "$group"
-    done
+    background "$(cloud firestore indexes composite create "--collection-group=$group" "--database=$DATABASE" \
+        "${configs[@]}" --async)"
+}
+
+# gcloud has no command for rules: this uses its access token for the REST API of Firebase Rules.
+deploy_rules() {
+    [ -n "$RULES" ] || return 0
+    change "CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token | $(quoted "$PYTHON" deploy/rules.py \
+        "--project=$PROJECT" "--database=$DATABASE" "--collection=$COLLECTION" "--devices=$DEVICES")"
 }
 
 ensure_exempt() {
@@ -448,13 +498,16 @@ deploy_function() {
 If the build lacks a permission, grant the project's build account its role (PROJECT_NUMBER is the project's number):
 gcloud projects add-iam-policy-binding $PROJECT --role=roles/cloudbuild.builds.builder --condition=None \\
   --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com"
-    local environment command digest deployed
-    environment="GOOGLE_CLOUD_PROJECT=$PROJECT,FUNCTION_USE_ASGI=true,FIRESTORE_DATABASE=$DATABASE"
-    environment+=",EVENTS_COLLECTION=$COLLECTION,SIGNATURE_LEEWAY_SECONDS=$LEEWAY,LOG_LEVEL=$LOG_LEVEL"
-    environment+=${RETENTION_DAYS:+",RETENTION_DAYS=$RETENTION_DAYS"}
+    local environment secrets command digest deployed
+    environment="^;^GOOGLE_CLOUD_PROJECT=$PROJECT;FUNCTION_USE_ASGI=true;FIRESTORE_DATABASE=$DATABASE"
+    environment+=";EVENTS_COLLECTION=$COLLECTION;SIGNATURE_LEEWAY_SECONDS=$LEEWAY;LOG_LEVEL=$LOG_LEVEL"
+    environment+=";LOG_EXECUTION_ID=false${RETENTION_DAYS:+;RETENTION_DAYS=$RETENTION_DAYS}"
+    environment+="${DEVICES:+;DEVICES_COLLECTION=$DEVICES}${ORGANIZATION_ID:+;DT_ORGANIZATION_ID=$ORGANIZATION_ID}"
+    secrets=--clear-secrets
+    [ -z "$SECRET" ] || secrets=--set-secrets=DT_SIGNATURE_SECRET=$SECRET:$VERSION
     command=$(cloud functions deploy "$NAME" --gen2 "--region=$REGION" --source=. "--runtime=$RUNTIME" \
         --entry-point=dataconnector_endpoint --trigger-http --allow-unauthenticated "--service-account=$EMAIL" \
-        "--set-env-vars=$environment" "--set-secrets=DT_SIGNATURE_SECRET=$SECRET:$VERSION" \
+        "--set-env-vars=$environment" "$secrets" \
         "--concurrency=$CONCURRENCY" "--cpu=$CPU" "--memory=$MEMORY" "--timeout=$TIMEOUT" \
         "--min-instances=$MIN_INSTANCES" "--max-instances=$MAX_INSTANCES" --ingress-settings=all \
         --serve-all-traffic-latest-revision --clear-build-env-vars --clear-vpc-connector --clear-labels --format=none)
@@ -494,12 +547,14 @@ digest() {
 }
 
 smoke_test() {
+    local options=()
     step 7 "a signed delivery" "See the function's log: gcloud functions logs read $NAME --region=$REGION"
     local documents=${CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE:-https://firestore.googleapis.com/}v1
     documents+=/projects/$PROJECT/databases/$DATABASE/documents/$COLLECTION
+    [ -n "$SECRET" ] || options=(--no-secret ${WAIT_FOR_EVENT:+--wait-for-event})
     # By default gcloud also writes the token that it prints into its log file.
-    change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token && $(access_secret); } | $(quoted "$PYTHON" deploy/smoke_test.py \
-        "--documents=$documents" "--patience=$PATIENCE") $(url_option)"
+    change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token${SECRET:+ && $(access_secret)}; } | $(quoted "$PYTHON" deploy/smoke_test.py \
+        "--documents=$documents" "--patience=$PATIENCE" ${options[@]+"${options[@]}"}) $(url_option)"
 }
 
 finish() {
@@ -543,7 +598,9 @@ report() {
 }
 
 shown_secret() {
-    if [ -n "$SHOW_SECRET" ]; then
+    if [ -z "$SECRET" ]; then
+        echo "none; DT signs with its public key"
+    elif [ -n "$SHOW_SECRET" ]; then
         look secrets versions access "$VERSION" "--secret=$SECRET" | grep -m 1 .
     else
         printf 'the first line of: %s' "$(access_secret)"

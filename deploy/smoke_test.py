@@ -58,11 +58,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--url", required=True, help="URL of the endpoint")
     parser.add_argument("--documents", required=True, metavar="URL", help="the collection, in Firestore's REST API")
     parser.add_argument("--patience", type=float, default=120, metavar="SECONDS", help="wait for the first 200 (120)")
+    parser.add_argument(
+        "--no-secret", action="store_true", help="test only that unsigned and forged events are refused"
+    )
+    parser.add_argument("--wait-for-event", action="store_true", help="with --no-secret: wait for an event of DT")
     options = parser.parse_args(argv)
     token, *secrets = [line.strip() for line in sys.stdin if line.strip()] or [""]
-    if not secrets:
+    if not secrets and not options.no_secret:
         parser.error("standard input must hold an access token and, below it, the signature secret")
     try:
+        if options.no_secret:
+            _test_refusals(options.url, options.patience)
+            _wait_for_event(options.documents, token, options.patience if options.wait_for_event else 0)
+            return 0
         _test(options.url, secrets, options.documents, token, options.patience)
     except SmokeTestError as error:
         print(f"The smoke test failed: {error}.", file=sys.stderr)
@@ -84,6 +92,41 @@ def _test(url: str, secrets: list[str], documents: str, token: str, patience: fl
     if status != 200:  # noqa: PLR2004 - an HTTP status
         raise SmokeTestError(f"deleting the synthetic document {event_id} from Firestore was answered with {status}")
     _say("the synthetic document was in Firestore, and is deleted")
+
+
+def _test_refusals(url: str, patience: float) -> None:
+    """Deliver an unsigned and a forged event; only DT can sign a true one."""
+    body = _body(f"deploy-{uuid.uuid4().hex}")
+    limit = time.monotonic() + patience
+    while (delivered := _post(url, body, {}))[0] not in (200, 400) and time.monotonic() < limit:
+        _say(f"the endpoint does not answer yet: {delivered[0] or 'no answer'}")
+        time.sleep(_PAUSE)
+    _expect(400, "an unsigned event", *delivered)
+    forged = _sign(body, uuid.uuid4().hex)
+    headers = {"X-Dt-Signature": forged, "DT-Asymmetric-Signature": forged}
+    _expect(400, "a forged event", *_post(url, body, headers))
+
+
+def _wait_for_event(documents: str, token: str, patience: float) -> None:
+    """Wait until an event is stored whose timestamp is not before now."""
+    if not patience:
+        return _say("the first event that DT sends is the proof that true events are accepted")
+    parent, _, collection = documents.rpartition("/")
+    start = {"timestampValue": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    after = {"fieldFilter": {"field": {"fieldPath": "timestamp"}, "op": "GREATER_THAN_OR_EQUAL", "value": start}}
+    query = {"structuredQuery": {"from": [{"collectionId": collection}], "where": after, "limit": 1}}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    limit = time.monotonic() + patience
+    while time.monotonic() < limit:
+        status, answer = _request("POST", f"{parent}:runQuery", headers, json.dumps(query).encode())
+        if status == 200 and any("document" in each for each in json.loads(answer)):  # noqa: PLR2004 - an HTTP status
+            return _say("an event of DT was stored")
+        time.sleep(_PAUSE)
+    raise SmokeTestError("no event of DT was stored in time")
+
+
+def _post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+    return _request("POST", url, {"Content-Type": "application/json", **headers}, body)
 
 
 def _body(event_id: str) -> bytes:
@@ -132,7 +175,7 @@ def _expect(expected: int, delivery: str, status: int, answer: str) -> None:
 
 
 def _deliver(url: str, body: bytes, token: str) -> tuple[int, str]:
-    return _request("POST", url, {"Content-Type": "application/json", "X-Dt-Signature": token}, body)
+    return _post(url, body, {"X-Dt-Signature": token})
 
 
 def _delete(document: str, token: str) -> int:

@@ -212,6 +212,15 @@ def _undelete_role(plane: ControlPlane, _body: Any, _query: Any, role: str) -> J
     return plane.state.roles[role]
 
 
+def _role(plane: ControlPlane, _body: Any, _query: Any, role: str) -> Json:
+    return plane.state.roles[role]
+
+
+def _update_role(plane: ControlPlane, body: Json, _query: Any, role: str) -> Json:
+    plane.state.roles[role] |= body
+    return plane.state.roles[role]
+
+
 def _policy(plane: ControlPlane, _body: Any, _query: Any, resource: str) -> Json:
     return plane.state.policies.get(resource, {"etag": "BwXYZ0k=", "version": 1})
 
@@ -364,6 +373,8 @@ _ROUTES: list[tuple[str, str, _Handler]] = [
     ("POST", r"/iam/v1/projects/[^/]+/serviceAccounts", _create_account),
     ("GET", r"/iam/v1/projects/[^/]+/roles", _roles),
     ("POST", r"/iam/v1/projects/[^/]+/roles", _create_role),
+    ("GET", r"/iam/v1/projects/[^/]+/roles/([^/]+)", _role),
+    ("PATCH", r"/iam/v1/projects/[^/]+/roles/([^/]+)", _update_role),
     ("POST", r"/iam/v1/projects/[^/]+/roles/([^/]+):undelete", _undelete_role),
     ("GET", _SECRET, _secrets),
     ("POST", _SECRET, _create_secret),

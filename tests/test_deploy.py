@@ -1,6 +1,7 @@
 """deploy.sh with the genuine gcloud against a fake control plane; the deployed function runs on this machine."""
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -209,6 +210,7 @@ def test_the_deployed_function(first: tuple[Finished, State, list[Any]]) -> None
         "EVENTS_COLLECTION": "events",
         "SIGNATURE_LEEWAY_SECONDS": "10",
         "LOG_LEVEL": "INFO",
+        "LOG_EXECUTION_ID": "false",
     }
     assert (service["maxInstanceRequestConcurrency"], service["availableCpu"]) == (80, "1")
     assert (service["availableMemory"], service["timeoutSeconds"]) == ("512Mi", 30)
@@ -218,10 +220,11 @@ def test_the_deployed_function(first: tuple[Finished, State, list[Any]]) -> None
 def test_indexes(first: tuple[Finished, State, list[Any]]) -> None:
     """Queries of a device or a type by time have an index; fields without queries have none; nothing expires."""
     state = first[1]
-    indexed = [[field["fieldPath"] for field in index["fields"][:2]] for index in state.indexes]
+    indexed = [[(each["fieldPath"], each["order"]) for each in index["fields"][:-1]] for index in state.indexes]
+    wanted = json.loads((ROOT / "deploy/firestore.indexes.json").read_text())["indexes"]
     exempt = {"/".join(name.split("/")[5::2]) for name, field in state.fields.items() if field["indexConfig"] == {}}
 
-    assert indexed == [["targetName", "timestamp"], ["eventType", "timestamp"]]
+    assert indexed == [[(each["fieldPath"], each["order"]) for each in index["fields"]] for index in wanted]
     assert {f"events/{name}" for name in ("eventId", "receivedAt", "expireAt", "data", "labels", "metadata")} <= exempt
     assert {"events_quarantine/body", "events_quarantine/expireAt"} <= exempt
     assert not any("ttlConfig" in field for field in state.fields.values())
@@ -282,6 +285,64 @@ def test_retention_changes_only_ttl_and_function(cloud: Deployer) -> None:
     environment = after["functions"][FUNCTION]["serviceConfig"]["environmentVariables"]
     assert environment["RETENTION_DAYS"] == "30"
     assert back.stdout.count("--disable-ttl") == 2
+
+
+def test_devices(cloud: Deployer) -> None:
+    """--devices sets the variable, exempts fields, and lets the function read and update; a run without it does not."""
+    run = cloud.run("--yes", "--devices", "sensors")
+    role = cloud.plane.state.roles["dataconnectorEventCreator"]["includedPermissions"]
+    environment = cloud.plane.state.functions[FUNCTION]["serviceConfig"]["environmentVariables"]
+    exempt = {"/".join(name.split("/")[5::2]) for name in cloud.plane.state.fields}
+    again = cloud.run("--yes", "--dry-run", "--devices", "sensors")
+    back = cloud.run("--yes", "--dry-run")
+
+    assert run.returncode == 0, run.stderr
+    assert role == [f"datastore.entities.{each}" for each in ("create", "get", "update")]
+    assert environment["DEVICES_COLLECTION"] == "sensors"
+    assert {"sensors/metadata", "sensors/newest"} <= exempt
+    assert "roles update" not in again.stdout
+    assert "--permissions=datastore.entities.create --format" in back.stdout
+
+
+def test_an_indexed_label(cloud: Deployer) -> None:
+    """--index creates the index of a label with the time in both directions, once."""
+    run = cloud.run("--yes", "--index", "labels.room", "--index", "labels.floor")
+    made = [[(each["fieldPath"], each["order"]) for each in x["fields"][:-1]] for x in cloud.plane.state.indexes[-4:]]
+    again = cloud.run("--yes", "--dry-run", "--index", "labels.room")
+
+    assert run.returncode == 0, run.stderr
+    assert made == [
+        [(label, "ASCENDING"), ("timestamp", order)]
+        for label in ("labels.room", "labels.floor")
+        for order in ("ASCENDING", "DESCENDING")
+    ]
+    assert "composite create" not in again.stdout
+
+
+def test_only_a_public_key(empty: Deployer) -> None:
+    """With --organization-id alone no secret is created, mounted or read; with --secret too, both are used."""
+    alone = empty.run("--dry-run", "--organization-id", "orgA,orgB").stdout
+    both = empty.run("--dry-run", "--organization-id", "orgA", "--secret", "mine").stdout
+
+    assert "DT_ORGANIZATION_ID=orgA,orgB" in alone
+    assert "--clear-secrets" in alone
+    assert "gcloud secrets" not in alone
+    assert "--no-secret" in alone
+    assert "DT_ORGANIZATION_ID=orgA" in both
+    assert "--set-secrets=DT_SIGNATURE_SECRET=mine:1" in both
+    assert "--no-secret" not in both
+
+
+def test_the_smoke_test_without_a_secret(cloud: Deployer) -> None:
+    """Without a secret an unsigned and a forged event are refused, and the first true event is named as the proof."""
+    url = cloud.plane.state.functions[FUNCTION]["serviceConfig"]["uri"]
+    script = [shutil.which("python3") or "python3", "deploy/smoke_test.py", "--no-secret", "--url", url]
+
+    run = cloud.shell([*script, "--documents", "http://127.0.0.1:1/v1/x/events"], TOKEN)
+
+    assert run.returncode == 0, run.stderr
+    for line in ("an unsigned event: 400", "a forged event: 400", "the first event that DT sends is the proof"):
+        assert line in run.stderr
 
 
 def test_rotation(cloud: Deployer) -> None:
