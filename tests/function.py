@@ -38,6 +38,11 @@ class Function:
         )
         self._part = self._life.enter_context(part)
 
+    @property
+    def pid(self) -> int:
+        """Process id of the gunicorn master."""
+        return self._part.process.pid
+
     def kill(self) -> None:
         """Kill it and its workers with SIGKILL."""
         os.killpg(self._part.process.pid, signal.SIGKILL)

@@ -54,7 +54,11 @@ class TcpProxy:
         with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:  # the server does not listen
+                    _close(client)
+                    continue
                 self.connections += 1
                 self._sockets.append(client)
                 for source, sink in ((client, server), (server, client)):

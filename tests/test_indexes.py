@@ -51,7 +51,7 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[StructuredQuery]:
             reverse = {"ASCENDING": "DESCENDING", "DESCENDING": "ASCENDING"}
             message = query._to_protobuf()
             for each in message.order_by:
-                each.direction = StructuredQuery.Direction[reverse[each.direction.name]]
+                each.direction = getattr(StructuredQuery.Direction, reverse[each.direction.name])
             sent.append(message)
             return []
         return list(stream(query))

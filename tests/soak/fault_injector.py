@@ -18,9 +18,11 @@ from local.function import local_environ, running_function
 from local.processes import Part, free_port
 from tests import proxy
 from tests.soak.schedule import Episode
+from tests.tcp_proxy import TcpProxy
 
 PROJECT = "demo-soak"
 _WORKERS = 2
+_SLOW = 5.0  # seconds a call
 _COMMIT_LIMIT = 10.0  # seconds to wait for the commit at which the function is killed
 _OWN_SETTINGS = {"EVENTS_COLLECTION", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "RETENTION_DAYS"}
 _UNCERTAIN = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.ABORTED)
@@ -73,6 +75,7 @@ class FaultInjector:
 
     Attributes:
         proxy: between the function and Firestore.
+        network: the connections between the function and the proxy.
         firestore: the Firestore's process.
         function: the function's process.
         rng: draws the faults of single calls.
@@ -89,9 +92,10 @@ class FaultInjector:
         self._settings = {name: value for name, value in os.environ.items() if name not in _OWN_SETTINGS}
         self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(_WORKERS), "DEVICES_COLLECTION": "devices"}
         self.proxy = proxy.Proxy("127.0.0.1:1")
+        self.network = TcpProxy(self.proxy.host)
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}/"
-        self._environ = local_environ(self._settings, host=self.proxy.host, secret=secret)
+        self._environ = local_environ(self._settings, host=self.network.host, secret=secret)
         self.firestore = RestartableProcess(self._run_firestore)
         self.function = RestartableProcess(self._run_function)
         self.kind: Kind = "emulator"
@@ -126,6 +130,7 @@ class FaultInjector:
         """Stop all processes and the proxy."""
         self.function.kill()
         self.firestore.kill()
+        self.network.stop()
         self.proxy.stop()
 
     async def inject(self, episode: Episode) -> None:
@@ -203,6 +208,26 @@ async def _drop_connections(system: FaultInjector, episode: Episode) -> None:
         await asyncio.sleep(0.4)
 
 
+async def _silence_connections(system: FaultInjector, episode: Episode) -> None:
+    """Make the open connections between the function and Firestore silent; new ones work."""
+    system.network.silence()
+    await asyncio.sleep(episode.seconds)
+
+
+async def _slow_firestore(system: FaultInjector, episode: Episode) -> None:
+    """Delay every call by 5 seconds."""
+    before, system.proxy.otherwise = system.proxy.otherwise, lambda: proxy.delay(_SLOW)
+    await asyncio.sleep(episode.seconds)
+    system.proxy.otherwise = before
+
+
+async def _freeze_function(system: FaultInjector, episode: Episode) -> None:
+    """Stop the function's processes for a time, as when Cloud Run withdraws the CPU of an instance."""
+    system.function.signal(signal.SIGSTOP)
+    await asyncio.sleep(episode.seconds)
+    system.function.signal(signal.SIGCONT)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A kind of fault.
@@ -223,6 +248,9 @@ FAULTS: dict[str, Fault] = {
     "freeze Firestore": Fault((0.5, 3.0), _freeze_firestore),
     "freeze Firestore for long": Fault((8.5, 9.5), _freeze_firestore),
     "kill Firestore": Fault((0.5, 2.0), _kill_firestore),
+    "freeze the function": Fault((1.0, 4.0), _freeze_function),
+    "silence connections": Fault((1.0, 4.0), _silence_connections),
+    "slow Firestore": Fault((2.0, 5.0), _slow_firestore),
     "drop connections": Fault((0.5, 2.0), _drop_connections),
     "delay commits": Fault((1.0, 3.0), _fault_calls(lambda rng: proxy.delay(rng.uniform(0.05, 3.0)))),
     "delay commits beyond the limit": Fault((1.0, 2.0), _fault_calls(lambda rng: proxy.delay(rng.uniform(8.2, 9.5)))),
