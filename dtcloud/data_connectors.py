@@ -35,7 +35,7 @@ def ensure(project: str, wanted: Wanted) -> tuple[str, Literal["created", "updat
 
     Args:
         project: DT's project id.
-        wanted: the state that the connector shall have.
+        wanted: the state that the connector must have.
 
     Returns:
         The connector's display name, and what was done.

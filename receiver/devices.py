@@ -46,7 +46,7 @@ def choose_create(settings: Settings, store: Store) -> Create:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What an event says of its device.
+    """The state of a device according to one event.
 
     Attributes:
         device_id: key of the device's document.
@@ -157,7 +157,7 @@ def _retrieve(done: asyncio.Future[None]) -> None:
 
 
 def _state(event: Event) -> _State | None:
-    """Return what an event says of its device; None if that cannot be kept in the device's document."""
+    """Return the state of a device according to an event; None if the device's document cannot hold it."""
     fields = event.fields
     target, event_type, timestamp = fields.get("targetName"), fields.get("eventType"), fields.get("timestamp")
     match = _TARGET_NAME.fullmatch(target) if isinstance(target, str) else None

@@ -114,7 +114,7 @@ class Store:
         return await self._create(self._settings.collection, event.event_id, event.fields, deadline)
 
     async def quarantine(self, body: bytes, reason: str, deadline: float) -> None:
-        """Keep the raw body of an authentic request that is not a valid document, once.
+        """Store the raw body of an authentic request that is not a valid document, once.
 
         Args:
             body: the raw body.

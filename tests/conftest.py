@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 tls.trust()
 
-# A job in the background is born deaf to SIGINT, and so are its children; here those must hear a Ctrl-C.
+# A background job ignores SIGINT, and so do its children; the processes of the tests must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -103,7 +103,7 @@ class Endpoint:
     """
 
     def __init__(self, client: TestClient, capfd: pytest.CaptureFixture[str]) -> None:
-        """Take the client and what reads the log."""
+        """Initialize."""
         self.client = client
         self._capfd = capfd
 
@@ -122,7 +122,7 @@ class Endpoint:
 def start(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Endpoint]]:
-    """Return what starts the function with the test's settings and such changes as it names."""
+    """Return a function that starts the receiver with the test's settings and the changes that are given."""
     clients: list[TestClient] = []
 
     def start_endpoint(**changes: str) -> Endpoint:
@@ -148,19 +148,19 @@ Documents = Callable[[], dict[str, dict[str, Any]]]
 
 @pytest.fixture
 def stored(database: firestore.Client) -> Documents:
-    """Return what reads all events, by key."""
+    """Return a function that reads all events, by key."""
     return lambda: {document.id: document.to_dict() or {} for document in database.collection("events").stream()}
 
 
 @pytest.fixture
 def quarantined(database: firestore.Client) -> Documents:
-    """Return what reads all of the quarantine, by key."""
+    """Return a function that reads the whole quarantine, by key."""
     return lambda: {doc.id: doc.to_dict() or {} for doc in database.collection("events_quarantine").stream()}
 
 
 @pytest.fixture(scope="session")
 def run_script() -> Callable[..., str]:
-    """Return what runs one of the project's scripts to its end, and returns its standard output."""
+    """Return a function that runs a script of the project and returns its standard output."""
 
     def run(script: str, *arguments: str) -> str:
         finished = subprocess.run(

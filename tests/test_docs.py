@@ -60,7 +60,7 @@ def commands() -> set[tuple[str, ...]]:
 
 @cache
 def help_text(command: str) -> str:
-    """Return what a command prints for --help."""
+    """Return the output of a command for --help."""
     words = command.split()
     program = [sys.executable, *words[1:]] if words[0] == "python" else words
     done = subprocess.run([*program, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

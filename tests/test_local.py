@@ -37,7 +37,7 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PR
 
 
 def test_nothing_can_reach_the_cloud() -> None:
-    """Whatever the environment says, the function meets the Firestore of this machine."""
+    """Whatever the environment says, the function uses the Firestore of this machine."""
     environ = local_environ({"K_SERVICE": "x", "LOG_LEVEL": "ERROR", "RETENTION_DAYS": "9"}, host="h:1", secret="s")
 
     assert environ["FIRESTORE_EMULATOR_HOST"] == "h:1"

@@ -50,7 +50,7 @@ ENVELOPES = st.builds(
 
 @pytest.fixture(scope="module")
 def deliver(firestore_host: str) -> Iterator[Any]:
-    """Return what sends a body to the function and reads both collections back, for that body alone."""
+    """Return a function that delivers a body and reads what is stored for it from both collections."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DT_SIGNATURE_SECRET", signing.SECRET)
         patch.setenv("GOOGLE_CLOUD_PROJECT", "demo-properties")

@@ -230,7 +230,7 @@ def test_ledger_tells_types_apart(one: Any, other: Any) -> None:
 
 
 # The seed whose schedule has every kind of fault in the shortest time.
-_SHORT = ("--minutes", "0.74", "--seed", "2916", "--rate", "12", "--sensors", "50", *FACTOR, *BURSTS)
+_SHORT = ("--minutes", "0.74", "--seed", "2916", "--rate", "12", "--sensors", "50", "--devices", *FACTOR, *BURSTS)
 _SABOTAGE = ("--minutes", "0.06", "--seed", "7", "--rate", "15", "--sensors", "50", "--store", "embedded", *FACTOR)
 Soaks = dict[str, Future[tuple[int, dict[str, Any], str]]]
 

@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 @click.option("--json", metavar="FILE", type=click.Path(path_type=Path), help="Also write the ledger to FILE.")
 @click.option("--rate", metavar="N", type=POSITIVE, default=30.0, show_default=True, help="Events a second.")
 @click.option("--sensors", metavar="N", type=COUNT, default=200, show_default=True, help="Size of the fleet.")
+@click.option("--devices", is_flag=True, help="Keep the newest state of each device too, and check it.")
 @click.option(
     "--time-factor",
     metavar="F",

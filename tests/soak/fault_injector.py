@@ -72,6 +72,7 @@ class FaultInjector:
         choice: of the Firestore; None is the emulator, or else the embedded store.
         secret: the signature secret.
         seed: of the faults of single calls.
+        devices: whether the function keeps the newest state of each device.
 
     Attributes:
         proxy: between the function and Firestore.
@@ -85,12 +86,14 @@ class FaultInjector:
         happened: how often each kind was injected.
     """
 
-    def __init__(self, folder: Path, choice: Kind | None, secret: str, seed: int) -> None:
+    def __init__(self, folder: Path, choice: Kind | None, secret: str, seed: int, *, devices: bool) -> None:
         """Starts the proxy alone."""
         self._folder, self._choice = folder, choice
         self.rng = Random(f"calls {seed}")  # noqa: S311 - faults, no cryptography
         self._settings = {name: value for name, value in os.environ.items() if name not in _OWN_SETTINGS}
-        self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(_WORKERS), "DEVICES_COLLECTION": "devices"}
+        self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(_WORKERS)}
+        if devices:
+            self._settings["DEVICES_COLLECTION"] = "devices"
         self.proxy = proxy.Proxy("127.0.0.1:1")
         self.network = TcpProxy(self.proxy.host)
         self._port = free_port()

@@ -48,6 +48,7 @@ class Settings:
         json: file for the figures.
         rate: events a second.
         sensors: the size of the fleet.
+        devices: whether the function keeps the newest state of each device.
         time_factor: divides the pauses of the Data Connector.
         only: the kinds of faults to inject; empty for all.
         wanted: the sender's faults.
@@ -59,6 +60,7 @@ class Settings:
     json: Path | None
     rate: float
     sensors: int
+    devices: bool
     time_factor: float
     only: Sequence[str]
     wanted: faults.Settings
@@ -122,7 +124,7 @@ class Soak:
         self._settings = settings
         self._ledger = Ledger(folder / "ledger.sqlite3")
         self.account = Account()
-        self.system = FaultInjector(folder, settings.store, secret, settings.seed)
+        self.system = FaultInjector(folder, settings.store, secret, settings.seed, devices=settings.devices)
         self._connector = FaultyConnector(
             self.system.url,
             secret,
@@ -210,9 +212,8 @@ class Soak:
 
     def _settle(self) -> Account:
         client = Client(PROJECT)
-        return self._ledger.settle(
-            *(documents(client, collection) for collection in ("events", "events_quarantine", "devices"))
-        )
+        collections = ["events", "events_quarantine", *(["devices"] if self._settings.devices else [])]
+        return self._ledger.settle(*(documents(client, collection) for collection in collections))
 
     async def _show_progress(self) -> None:
         console = Console()
