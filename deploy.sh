@@ -29,7 +29,7 @@ PATIENCE=${DEPLOY_PATIENCE:-120}
 CONNECT_DT_PROJECT=${DEPLOY_CONNECT_DT_PROJECT:-}
 DT_LABELS=${DEPLOY_DT_LABELS:-}
 DT_EVENT_TYPES=${DEPLOY_DT_EVENT_TYPES:-}
-YES='' DRY_RUN='' FORCE='' SECRET_STDIN='' ROTATE_SECRET='' RETIRE_SECRET='' SHOW_SECRET='' RULES='' WAIT_FOR_EVENT=''
+YES='' DRY_RUN='' FORCE='' SECRET_STDIN='' ROTATE_SECRET='' RETIRE_SECRET='' SHOW_SECRET=''
 STEP='' TITLE='' ADVICE='' GIVEN='' PYTHON=''
 
 ROLE=dataconnectorEventCreator
@@ -50,14 +50,12 @@ Another run changes only what is different. Needs gcloud (logged in), bash and o
   --collection ID          of the events                          (events)
   --devices NAME           of the newest state of each device     (not kept)
   --index labels.NAME      index this label with timestamp; can be given several times
-  --rules                  deploy deploy/firestore.rules, which replace all rules of the database
   --retention-days N       delete each document after N days      (kept for ever)
   --leeway SECONDS         tolerance on a signature's times       (10)
   --log-level LEVEL                                               (INFO)
 
   --organization-id ID     trust DT's public key for this DT organization; several: A,B. Without one of the options
                            for a secret below, no secret is created or used
-  --wait-for-event         with --organization-id: wait for the first event of DT, for --patience seconds
   --secret NAME            in Secret Manager                      (dt-signature-secret)
   --secret-stdin           read the signature secret from standard input; several secrets, one per line
   --rotate-secret          add a new secret before the old one; both are accepted
@@ -109,7 +107,6 @@ main() {
     ensure_account
     ensure_secret
     ensure_indexes
-    deploy_rules
     deploy_function
     smoke_test
     finish
@@ -121,8 +118,7 @@ read_options() {
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;
-        --yes | --dry-run | --force | --secret-stdin | --rotate-secret | --retire-secret | --show-secret | \
-            --rules | --wait-for-event)
+        --yes | --dry-run | --force | --secret-stdin | --rotate-secret | --retire-secret | --show-secret)
             printf -v "$(variable "$1")" true && shift ;;
         --index)
             [ $# -gt 1 ] || refuse "$1 needs a value"
@@ -158,7 +154,6 @@ check_options() {
     [ -n "$ORGANIZATION_ID" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET$SHOW_SECRET" ] ||
         SECRET=${SECRET:-dt-signature-secret}
     [ -n "$SECRET" ] || [ -z "$CONNECT_DT_PROJECT" ] || refuse "--connect-dt-project needs a secret: set --secret"
-    [ -z "$WAIT_FOR_EVENT" ] || [ -z "$SECRET" ] || refuse "--wait-for-event is for --organization-id without a secret"
     must SECRET '|[A-Za-z0-9_-]{1,255}' "letters, digits, - and _"
     must ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and -"
     must CONCURRENCY "$number" "a whole number"
@@ -463,13 +458,6 @@ create_index() {
         "${configs[@]}" --async)"
 }
 
-# gcloud has no command for rules: this uses its access token for the REST API of Firebase Rules.
-deploy_rules() {
-    [ -n "$RULES" ] || return 0
-    change "CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token | $(quoted "$PYTHON" deploy/rules.py \
-        "--project=$PROJECT" "--database=$DATABASE" "--collection=$COLLECTION" "--devices=$DEVICES")"
-}
-
 ensure_exempt() {
     grep -q "^$1 $2 0 " <<<"$fields" ||
         background "$(cloud firestore indexes fields update "$2" "--collection-group=$1" "--database=$DATABASE" \
@@ -551,7 +539,7 @@ smoke_test() {
     step 7 "a signed delivery" "See the function's log: gcloud functions logs read $NAME --region=$REGION"
     local documents=${CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE:-https://firestore.googleapis.com/}v1
     documents+=/projects/$PROJECT/databases/$DATABASE/documents/$COLLECTION
-    [ -n "$SECRET" ] || options=(--no-secret ${WAIT_FOR_EVENT:+--wait-for-event})
+    [ -n "$SECRET" ] || options=(--no-secret)
     # By default gcloud also writes the token that it prints into its log file.
     change "{ CLOUDSDK_CORE_DISABLE_FILE_LOGGING=true gcloud auth print-access-token${SECRET:+ && $(access_secret)}; } | $(quoted "$PYTHON" deploy/smoke_test.py \
         "--documents=$documents" "--patience=$PATIENCE" ${options[@]+"${options[@]}"}) $(url_option)"
