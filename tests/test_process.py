@@ -74,10 +74,13 @@ def test_killed_under_load_loses_nothing(function: StartFunction, stored: Callab
         return [await kill(threshold) for threshold in (60, 150)]
 
     async def run() -> list[set[str]]:
-        async with httpx.AsyncClient(timeout=10, limits=httpx.Limits(max_connections=40)) as client:
-            killing = asyncio.create_task(kill_twice())
-            await asyncio.gather(*(deliver(client, event_id) for event_id in bodies))
-            return await killing
+        limits = httpx.Limits(max_connections=40)
+        # If a restart fails, the group cancels the deliveries, which would otherwise be retried for ever.
+        async with httpx.AsyncClient(timeout=10, limits=limits) as client, asyncio.TaskGroup() as group:
+            killing = group.create_task(kill_twice())
+            for event_id in bodies:
+                group.create_task(deliver(client, event_id))
+        return killing.result()
 
     lost = asyncio.run(run())
 
