@@ -21,9 +21,7 @@ _TRACE_HEADERS = {
     "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:/|$)"),
 }
 _MAX_CHARACTERS = 1500  # of a value that the sender chose
-_STANDARD_OUTPUT = 1  # file descriptor
-_WRITABLE = select.poll()
-_WRITABLE.register(_STANDARD_OUTPUT, select.POLLOUT)
+_DESCRIPTOR = 1  # of standard output
 
 
 def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
@@ -90,19 +88,36 @@ def failed(error: Exception) -> Failed:
     return failure
 
 
+class _StandardOutput:
+    """The file descriptor itself, which takes what it can take at once.
+
+    functions-framework may replace `sys.stdout` by a stream that adds a label from the request's headers, however long.
+    What cannot be written at once is dropped: the answer to the sender must not wait for the reader of a pipe. A pipe
+    that is writable takes `PIPE_BUF` bytes without blocking.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._poll.register(_DESCRIPTOR, select.POLLOUT)
+        self._separator = b""
+
+    def write(self, line: bytes) -> None:
+        data = self._separator + line
+        with suppress(OSError):
+            while data and self._poll.poll(0):
+                data = data[os.write(_DESCRIPTOR, data[: select.PIPE_BUF]) :]
+        self._separator = b"\n" if data else b""  # ends a line that was cut
+
+
+_OUTPUT = _StandardOutput()
+
+
 def write(line: Mapping[str, Any], level: int) -> None:
     """Write a line to standard output, unless its severity is below the level.
-
-    The bytes go to the file descriptor itself: functions-framework may replace `sys.stdout` by a stream that adds a
-    label from the request's headers, of any length. What cannot be written at once is dropped: the answer to the sender
-    must not wait for the reader of a pipe. A pipe that is writable takes `PIPE_BUF` bytes without blocking.
 
     Args:
         line: the fields, `severity` among them.
         level: the least severity that is written, as the numbers of `logging`.
     """
     if _SEVERITIES[line["severity"]] >= level:
-        data = json.dumps(line).encode() + b"\n"
-        with suppress(OSError):
-            while data and _WRITABLE.poll(0):
-                data = data[os.write(_STANDARD_OUTPUT, data[: select.PIPE_BUF]) :]
+        _OUTPUT.write(json.dumps(line).encode() + b"\n")

@@ -168,12 +168,20 @@ def test_pipe_that_nobody_reads_stops_nothing() -> None:
     finally:
         os.dup2(original, 1)
     received = os.read(reader, 1_000_000)
+    os.dup2(writer, 1)
+    try:
+        log.write(line, 0)
+    finally:
+        os.dup2(original, 1)
+    after = os.read(reader, 1_000_000)
     for descriptor in (reader, writer, original):
         os.close(descriptor)
 
     assert not blocked
     assert received.startswith(json.dumps(line).encode() + b"\n")
     assert len(received) < 100 * 3000
+    assert json.loads(after.splitlines()[-1]) == line
+    assert after.startswith(b"\n")
 
 
 def test_unforeseen_failure_is_reported(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

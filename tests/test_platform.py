@@ -187,18 +187,28 @@ def raw_delivery(process: Function, header_lines: Callable[[str], str]) -> int:
         return status_of(connection)
 
 
-def test_offer_of_http_2_does_not_cost_the_body(function: StartFunction, stored: Documents) -> None:
-    """A client that offers h2c, as Java's does, is served by HTTP/1.1, with its body."""
-    process = function()
+@pytest.fixture
+def without_httptools(tmp_path: Path) -> str:
+    """Return a PYTHONPATH on which httptools cannot be imported, as when it is not installed."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "httptools.py").write_text("raise ImportError\n")
+    return str(tmp_path / "hidden")
+
+
+def test_without_httptools_an_offer_of_http_2_does_not_cost_the_body(
+    function: StartFunction, stored: Documents, without_httptools: str
+) -> None:
+    """Without httptools, a client that offers h2c, as Java's does, is served by HTTP/1.1, with its body."""
+    process = function(PYTHONPATH=without_httptools)
     offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 
     assert raw_delivery(process, lambda token: f"X-Dt-Signature: {token}\r\n{offer}") == 200
     assert len(stored()) == 1
 
 
-def test_headers_are_bounded(function: StartFunction) -> None:
-    """A client that sends 10 MiB of tiny header lines is refused, and its lines are not kept in memory."""
-    process = function()
+def test_without_httptools_headers_are_bounded(function: StartFunction, without_httptools: str) -> None:
+    """Without httptools, a client that sends 10 MiB of tiny header lines is refused, and its lines are not kept."""
+    process = function(PYTHONPATH=without_httptools)
     deliver(process)
     port = int(process.url.rpartition(":")[2].strip("/"))
     lines = b"a:\r\n" * (10 * MEBIBYTE // 4)

@@ -251,7 +251,7 @@ FAULTS: dict[str, Fault] = {
     "freeze Firestore": Fault((0.5, 3.0), _freeze_firestore),
     "freeze Firestore for long": Fault((8.5, 9.5), _freeze_firestore),
     "kill Firestore": Fault((0.5, 2.0), _kill_firestore),
-    "freeze the function": Fault((1.0, 4.0), _freeze_function),
+    "freeze the function": Fault((1.0, 11.0), _freeze_function),
     "silence connections": Fault((1.0, 4.0), _silence_connections),
     "slow Firestore": Fault((2.0, 5.0), _slow_firestore),
     "drop connections": Fault((0.5, 2.0), _drop_connections),
