@@ -211,7 +211,8 @@ class Run:
 
     def rows(self) -> list[str]:
         """Return the rows of stored events so far."""
-        return [line for line in self.output.read_text().splitlines() if "  stored  " in line]
+        lines = self.output.read_text().splitlines()
+        return [line for line in lines if "  stored  " in line or "  already_stored  " in line]
 
     def wait(self) -> int:
         """Wait for the exit status."""

@@ -280,8 +280,8 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
     "acknowledge before the commit": (
         (
             "main.py",
-            "return await store.create(event, end)",
-            "receive.task = asyncio.create_task(store.create(event, end)); return Outcome.STORED",
+            "return await create(event, end)",
+            "receive.task = asyncio.create_task(create(event, end)); return Outcome.STORED",
         ),
         ("--only", "kill the function before a commit", "--only", "answer DEADLINE_EXCEEDED"),
         "acknowledged but missing",
