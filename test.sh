@@ -11,6 +11,7 @@ FUNCTION_TESTS=(
     tests/test_channel.py
     tests/test_contract.py
     tests/test_credentials.py
+    tests/test_devices.py
     tests/test_log.py
     tests/test_metadata.py
     tests/test_properties.py
@@ -31,7 +32,7 @@ embedded store, and the summary lists what was skipped.
 examples:
   ./test.sh                            the function's tests, with 100 % branch
                                        coverage of main.py and receiver/:
-                                       about a minute on two cores
+                                       about two minutes on two cores
   ./test.sh --all                      all tests, with the same coverage:
                                        five to ten minutes on two cores
   ./test.sh tests/test_store.py -k lost
