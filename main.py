@@ -15,7 +15,6 @@ from starlette.responses import PlainTextResponse, Response
 from receiver import log
 from receiver.authentication import authenticate, proofs
 from receiver.batching import Outcome
-from receiver.devices import choose_create
 from receiver.errors import Refusal, TooLarge, Unprocessable, Unverified, WrongMethod
 from receiver.event import parse_event
 from receiver.settings import SettingsError, read_settings
@@ -31,14 +30,17 @@ except SettingsError as error:
     sys.exit(str(error))
 PROOFS = proofs(settings)
 store = Store(settings)
-create = choose_create(settings, store)
+create = store.create
+if settings.devices_collection:
+    from receiver.devices import Devices  # a cold start without devices does not load them
+
+    create = Devices(settings.devices_collection, store).create
 OK = PlainTextResponse("OK")
 
 # gunicorn kills a worker that has not reported for this long, and would kill one whose CPU Cloud Run has withdrawn for
 # longer as soon as it gets its next request. functions-framework reads the variable after it has loaded this module.
 os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
 # What has been imported stays until the process ends: the collector need not look at it again and again.
-gc.collect()
 gc.freeze()
 gc.set_threshold(50_000)
 if settings.short_secrets:

@@ -22,7 +22,7 @@ from backfill.transfer import Transfer
 from backfill.writers import DocumentWriter, DryRunWriter, Writer
 from dtcloud.account import MissingCredentials
 from dtcloud.history import History, HistoryError, RequestRefused
-from receiver.devices import choose_create
+from receiver.devices import Devices
 from receiver.settings import Settings, SettingsError, read_settings
 from receiver.store import Store
 
@@ -156,7 +156,9 @@ async def _backfill(
         writer = DryRunWriter(settings, results)
     else:
         store = Store(settings, stamp="backfilledAt")
-        writer = DocumentWriter(store, choose_create(settings, store), RateLimit(options.rate), results)
+        devices_collection = settings.devices_collection
+        create = Devices(devices_collection, store).create if devices_collection else store.create
+        writer = DocumentWriter(store, create, RateLimit(options.rate), results)
     progress = Progress(results)
     async with progress.shown():
         await Transfer(history, window, options.event_types, writer, results, progress).run(devices)

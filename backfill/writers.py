@@ -1,7 +1,7 @@
 """Writers of a page of history: one creates documents in Firestore, the one of a dry run only looks for them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from google.api_core.exceptions import GoogleAPICallError, RetryError
@@ -12,12 +12,13 @@ from google.cloud.firestore_v1.types import MapValue
 from backfill.rate_limit import RateLimit
 from backfill.results import ADDED, ALREADY_STORED, FAILED, MISSING, QUARANTINED, Record, Results
 from receiver.batching import Outcome
-from receiver.devices import Create
 from receiver.errors import Unavailable, Unprocessable
-from receiver.event import parse_event
+from receiver.event import Event, parse_event
 from receiver.settings import Settings
 from receiver.store import Store, new_deadline
 from receiver.values import fill_fields
+
+Create = Callable[[Event, float], Awaitable[Outcome]]
 
 IN_FLIGHT = 100
 LOOKUP_SECONDS = 30.0

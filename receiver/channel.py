@@ -30,7 +30,7 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 COMMIT, BATCH_WRITE, BATCH_GET = "Commit", "BatchWrite", "BatchGetDocuments"
-_DESERIALIZERS: dict[str, Any] = {COMMIT: None, BATCH_WRITE: BatchWriteResponse.FromString}
+_SERVICE = "/google.firestore.v1.Firestore/"
 
 OpenChannel = Callable[[], grpc.aio.Channel]
 Metadata = Sequence[tuple[str, str]]
@@ -44,24 +44,22 @@ class _Channel:
         answered_at: when the last answer came, on the monotonic clock; at first, when the channel was made.
     """
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, metadata: Metadata) -> None:
         self.calls = 0
         self.answered_at = time.monotonic()
         self.close = channel.close
-        self._methods = {
-            method: channel.unary_unary(f"/google.firestore.v1.Firestore/{method}", None, deserializer)
-            for method, deserializer in _DESERIALIZERS.items()
+        self._metadata = metadata
+        batch_get = channel.unary_stream(_SERVICE + BATCH_GET, None, BatchGetDocumentsResponse.FromString)
+        self._methods: dict[str, Callable[..., Any]] = {
+            COMMIT: channel.unary_unary(_SERVICE + COMMIT, None, None),
+            BATCH_WRITE: channel.unary_unary(_SERVICE + BATCH_WRITE, None, BatchWriteResponse.FromString),
+            BATCH_GET: lambda *request, **options: asyncio.create_task(_last(batch_get(*request, **options))),
         }
-        self._batch_get = channel.unary_stream(
-            f"/google.firestore.v1.Firestore/{BATCH_GET}", None, BatchGetDocumentsResponse.FromString
-        )
 
-    def start(self, method: str, request: bytes, metadata: Metadata) -> Any:
+    def start(self, method: str, request: bytes) -> Any:
         """Start a call."""
         self.calls += 1
-        if method == BATCH_GET:
-            return asyncio.get_running_loop().create_task(_last(self._batch_get(request, metadata=metadata)))
-        return self._methods[method](request, metadata=metadata)
+        return self._methods[method](request, metadata=self._metadata)
 
     @property
     def silent_seconds(self) -> float:
@@ -86,6 +84,9 @@ class Channels:
     A spare channel is closed as soon as no call waits on it. An idle one could go silent together with the main one. In
     a long outage all deliveries share one spare channel, which is replaced every `GIVE_UP_SECONDS`, because its own
     connection may have gone silent meanwhile.
+
+    Attributes:
+        main: the channel for new calls.
     """
 
     def __init__(self, open_channel: OpenChannel, metadata: Metadata) -> None:
@@ -97,13 +98,13 @@ class Channels:
         """
         self._open = open_channel
         self._metadata = metadata
-        self._main = self._spare = _Channel(open_channel())
+        self.main = self._spare = self._new()
         self._closing: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
     @property
     def busy(self) -> bool:
         """Whether a call waits for an answer on the main channel."""
-        return self._main.calls > 0
+        return self.main.calls > 0
 
     async def call(self, method: str, request: bytes) -> Any:
         """Send a request and wait for its first answer, until the caller is cancelled.
@@ -120,32 +121,26 @@ class Channels:
         """
         return await _Call(self, method, request).answer()
 
-    def start(self, channel: _Channel, method: str, request: bytes) -> Any:
-        """Start a call on one of the channels."""
-        return channel.start(method, request, self._metadata)
-
-    @property
-    def main(self) -> _Channel:
-        """The channel for new calls."""
-        return self._main
+    def _new(self) -> _Channel:
+        return _Channel(self._open(), self._metadata)
 
     def instead_of(self, silent: _Channel) -> _Channel:
         """Return another channel than the silent one: the main one, if that has changed meanwhile, or a spare one."""
         if self._spare is silent or self._spare.silent_seconds > GIVE_UP_SECONDS:
-            self._spare = _Channel(self._open())
+            self._spare = self._new()
         return self._spare
 
     def promote(self, channel: _Channel) -> None:
         """Use a channel that answers for all new calls."""
-        self._main = self._spare = channel
+        self.main = self._spare = channel
 
     def finish(self, channel: _Channel) -> None:
         """Note that a call on the channel has ended."""
         channel.calls -= 1
-        if channel.calls or channel is self._main:
+        if channel.calls or channel is self.main:
             return
         if channel is self._spare:
-            self._spare = self._main
+            self._spare = self.main
         task = asyncio.get_running_loop().create_task(channel.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -159,7 +154,7 @@ class _Call:
         self._method = method
         self._request = request
         self._channel = channels.main
-        self._rpc = channels.start(self._channel, method, request)
+        self._rpc = self._channel.start(method, request)
         self._again: asyncio.Task[Any] | None = None  # the same request on another channel
         self._timer = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._check)
 
@@ -192,7 +187,7 @@ class _Call:
 
     async def _send_again(self, since: float) -> Any:
         channel = self._channels.instead_of(self._channel)
-        rpc = self._channels.start(channel, self._method, self._request)
+        rpc = channel.start(self._method, self._request)
         try:
             response = await rpc
         except grpc.aio.AioRpcError as error:

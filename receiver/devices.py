@@ -7,7 +7,7 @@ same. So a race between instances ends with the newest state, whichever instance
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,11 +20,8 @@ from receiver.channel import BATCH_GET, COMMIT
 from receiver.errors import Unavailable, Unprocessable
 from receiver.event import Event, is_document_key
 from receiver.messages import BatchGetDocumentsRequest, CommitRequest, Document
-from receiver.settings import Settings
 from receiver.store import Attempts, Connection, Store, raise_unless_retried
 from receiver.values import fill_fields
-
-Create = Callable[[Event, float], Awaitable[Outcome]]
 
 _TARGET_NAME = re.compile(r"projects/[^/]+/devices/([^/]+)")
 _CONFLICTS = {
@@ -37,11 +34,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds
 _NEVER = ((-(2**63), 0), "")  # older than every event
 
 _Key = tuple[tuple[int, int], str]  # timestamp in seconds and nanoseconds, then eventId
-
-
-def choose_create(settings: Settings, store: Store) -> Create:
-    """Return the function that creates an event: with `DEVICES_COLLECTION` it also updates the event's device."""
-    return Devices(settings.devices_collection, store).create if settings.devices_collection else store.create
 
 
 @dataclass(frozen=True, slots=True)

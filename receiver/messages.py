@@ -1,8 +1,8 @@
 """google-cloud-firestore's own protobuf messages, without the clients that come with them.
 
 Importing `google.cloud.firestore_v1` runs an `__init__` that loads every client, helper and transport, most of a cold
-start; the messages need none of them. So they are imported while the package is in
-`sys.modules` but has not run. A later import of the package itself loads all of it, with these same messages.
+start; the messages need none of them. So they are imported while the package is in `sys.modules` but has not run. A
+later import of the package itself loads all of it, with these same messages.
 """
 
 import importlib

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-_MOST = (
-    1_000_000  # days or seconds; with many more days, expireAt would be after the year 9999, the last of a Timestamp
-)
+# Days or seconds. With many more days, expireAt would be after the year 9999, where a Timestamp ends.
+_MOST = 1_000_000
 _SHORT_SECRET = 32  # bytes; RFC 7518, section 3.2, wants a key as long as the hash
 _ISSUER = "https://identity.disruptive-technologies.com/data-connector"
 _BYTE_ORDER_MARK = "\N{BYTE ORDER MARK}"

@@ -6,17 +6,21 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from functions_framework.aio import create_asgi_app
 from google.cloud import firestore
 from starlette.testclient import TestClient
 
 from local.emulator import StoreUnavailable, running_store
 from tests import signing, tls
+from tests.function import Function
 from tests.proxy import Proxy
 
 ROOT = Path(__file__).parent.parent
@@ -169,3 +173,29 @@ def run_script() -> Callable[..., str]:
         return finished.stdout
 
     return run
+
+
+StartFunction = Callable[..., Function]
+
+
+@pytest.fixture
+def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]:
+    """Return a function that starts the function's process; its arguments override settings."""
+    with ExitStack() as started:
+
+        def start_process(**changes: str) -> Function:
+            process = Function(environ | changes, tmp_path / "function.log")
+            started.callback(process.kill)
+            return process
+
+        yield start_process
+
+
+def service_account(folder: Path, token_uri: str) -> Path:
+    """Write the key file of a service account whose tokens come from a URL; return the file."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    account = {"type": "service_account", "private_key": pem, "client_email": "dt@demo.invalid"}
+    file = folder / "account.json"
+    file.write_text(json.dumps(account | {"token_uri": token_uri}))
+    return file

@@ -65,6 +65,8 @@ def test_loading_the_function_loads_no_more_than_it_needs(bundle: Callable[[str]
         "httpx",
         "disruptive",
     }.isdisjoint(modules)
+    of_settings = {"receiver.credentials", "receiver.devices", "receiver.key_set", "receiver.public_key"}
+    assert of_settings.isdisjoint(modules)
     unneeded = (
         "google.cloud.firestore",
         "google.api_core",

@@ -14,14 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.auth.exceptions import RefreshError
 from google.oauth2.credentials import Credentials
 
 from receiver.credentials import PatientCredentials
 from tests import signing
-from tests.conftest import ROOT, Documents, Endpoint
+from tests.conftest import ROOT, Documents, Endpoint, service_account
 from tests.events import encode, envelope
 from tests.function import Function
 from tests.proxy import Proxy
@@ -187,11 +185,7 @@ def endpoint(
     """Return the function in this process, with the key of a service account and a Firestore with TLS."""
     proxy = Proxy(firestore_host, tls=server_credentials())
     monkeypatch.setattr("receiver.credentials.HOST", f"localhost:{proxy.host.rpartition(':')[2]}")
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    account = {"type": "service_account", "private_key": pem, "client_email": "dt@demo.invalid"}
-    file = tmp_path / "account.json"
-    file.write_text(json.dumps(account | {"token_uri": f"http://{metadata_server.host}/token"}))
+    file = service_account(tmp_path, f"http://{metadata_server.host}/token")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     monkeypatch.setenv("no_proxy", "*")
     yield start(FIRESTORE_EMULATOR_HOST="")

@@ -57,7 +57,7 @@ def test_body_that_drips_ends_the_request(function: Function, stored: Documents)
 
 def test_delivery_to_a_frozen_instance_is_answered(function: Function, stored: Documents, tmp_path: Path) -> None:
     """A delivery that arrives while master and worker have no CPU is answered 200 by the same worker afterwards."""
-    master = psutil.Process(function._part.process.pid)
+    master = psutil.Process(function.pid)
     (worker,) = master.children()
 
     async def run() -> int:

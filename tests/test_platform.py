@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -17,25 +17,11 @@ import pytest
 
 from local.processes import ROOT, accepts, free_port, stop
 from tests import signing
-from tests.conftest import Documents
+from tests.conftest import Documents, StartFunction
 from tests.events import encode, envelope
 from tests.function import COMMAND, Function, post_all
 
 MEBIBYTE = 1024 * 1024
-StartFunction = Callable[..., Function]
-
-
-@pytest.fixture
-def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]:
-    """Return a function that starts the process, with changed settings if some are given."""
-    with ExitStack() as started:
-
-        def start(**changes: str) -> Function:
-            process = Function(environ | changes, tmp_path / "function.log")
-            started.callback(process.kill)
-            return process
-
-        yield start
 
 
 def deliver(process: Function, **headers: str) -> int:
@@ -117,12 +103,10 @@ def test_output_that_cannot_be_written_changes_no_answer(
     assert len(stored()) == 20
 
 
-def half_sent(port: int, token: str | None = None) -> socket.socket:
-    """Send the head of a request, and half of its body of 1 MiB; return the open connection."""
+def announced(port: int) -> socket.socket:
+    """Send the head of an unsigned request with a body of 1 MiB; return the open connection."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-    signature = f"X-Dt-Signature: {token}\r\n" if token else ""
-    head = f"POST / HTTP/1.1\r\nHost: x\r\n{signature}Content-Length: {MEBIBYTE}\r\n\r\n"
-    connection.sendall(head.encode())
+    connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {MEBIBYTE}\r\n\r\n".encode())
     return connection
 
 
@@ -142,7 +126,7 @@ def test_unsigned_half_sent_bodies_occupy_nothing(function: StartFunction) -> No
     half = b"x" * (MEBIBYTE // 2)
 
     with ExitStack() as connections:
-        opened = [connections.enter_context(half_sent(port)) for _ in range(1000)]
+        opened = [connections.enter_context(announced(port)) for _ in range(1000)]
         for connection in opened:
             connection.setblocking(False)  # noqa: FBT003 - as the socket module has it
             with suppress(OSError):  # the server has answered and reads no further

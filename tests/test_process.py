@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,11 @@ from google.cloud import firestore
 
 from local.emulator import running_store
 from tests import signing
+from tests.conftest import StartFunction
 from tests.events import encode, envelope
 from tests.function import Function, post, post_all
 
 UNSET = {name: value for name, value in os.environ.items() if name != "FIRESTORE_EMULATOR_HOST"}
-StartFunction = Callable[..., Function]
-
-
-@pytest.fixture
-def function(environ: dict[str, str], tmp_path: Path) -> Iterator[StartFunction]:
-    """Return a function that starts the function's process; its arguments override settings."""
-    started: list[Function] = []
-
-    def start(**changes: str) -> Function:
-        started.append(Function(environ | changes, tmp_path / "function.log"))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
 
 
 def test_concurrent_duplicates_are_stored_once(

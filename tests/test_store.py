@@ -1,6 +1,5 @@
 """Deliveries while Firestore or the way to it has a fault, which a proxy before a real one injects."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,13 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.cloud import firestore
 
 from receiver.batching import Outcome
 from receiver.store import Store
-from tests.conftest import Documents, Endpoint
+from tests.conftest import Documents, Endpoint, service_account
 from tests.events import encode, envelope
 from tests.proxy import Proxy, answer, commit_then
 
@@ -199,11 +196,7 @@ def test_without_a_project_the_clients_default_is_used(start: Callable[..., Endp
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the key file of a service account that is the default; no request made with it leaves the machine."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    file = tmp_path / "account.json"
-    account = {"type": "service_account", "private_key": pem, "client_email": "dt@demo.invalid"}
-    file.write_text(json.dumps(account | {"token_uri": "http://127.0.0.1:1/token"}))
+    file = service_account(tmp_path, "http://127.0.0.1:1/token")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
