@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -133,14 +133,13 @@ class Sensors:
         """Return the device types."""
         return sorted({sensor.device_type for sensor in self.by_target.values()})
 
-    def select(self, text: str, device_type: str, order: str, now: datetime) -> list[Sensor]:
+    def select(self, text: str, device_type: str, order: str) -> list[Sensor]:
         """Return the sensors whose name or id contains a text.
 
         Args:
             text: in any case.
             device_type: only this one, or empty for all.
             order: a key of `ORDERS`.
-            now: decides which sensors are silent.
         """
         wanted = text.casefold().strip()
         found = [
@@ -149,14 +148,7 @@ class Sensors:
             if device_type in ("", sensor.device_type)
             and (wanted in sensor.name.casefold() or wanted in sensor.target.casefold())
         ]
-        key = {
-            "name": lambda sensor: (),
-            "seen": lambda sensor: now - sensor.last_seen,
-            "silent": lambda sensor: sensor.last_seen,
-            "battery": lambda sensor: _low_first(sensor.battery),
-            "signal": lambda sensor: _low_first(sensor.signal),
-        }[order]
-        return sorted(found, key=lambda sensor: (key(sensor), sensor.name.casefold(), sensor.target))
+        return sorted(found, key=lambda sensor: (_KEYS[order](sensor), sensor.name.casefold(), sensor.target))
 
 
 ORDERS = {
@@ -165,6 +157,14 @@ ORDERS = {
     "silent": "Last seen, oldest first",
     "battery": "Battery, lowest first",
     "signal": "Signal, weakest first",
+}
+
+_KEYS: dict[str, Callable[[Sensor], Any]] = {
+    "name": lambda _: 0,
+    "seen": lambda sensor: -sensor.last_seen.timestamp(),
+    "silent": lambda sensor: sensor.last_seen,
+    "battery": lambda sensor: _low_first(sensor.battery),
+    "signal": lambda sensor: _low_first(sensor.signal),
 }
 
 

@@ -92,7 +92,7 @@ class Queries:
 
     async def devices(self, since: datetime = EPOCH) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield the documents of the devices that were seen since a time, the last seen first, in pages."""
-        query = self._collection(self.source.devices).where(filter=FieldFilter("lastSeen", ">=", since))
+        query = self._collection(self.source.devices or "").where(filter=FieldFilter("lastSeen", ">=", since))
         query = query.order_by("lastSeen", direction=Query.DESCENDING).limit(PAGE)
         for _ in range(DEVICES // PAGE):
             page = await self._get(query)
@@ -129,7 +129,7 @@ class Queries:
         found: dict[str, Any] | None = snapshot.to_dict()
         return found
 
-    def _collection(self, name: str | None) -> Any:
+    def _collection(self, name: str) -> Any:
         if self._client is None:
             self._client = AsyncClient(project=self.source.project, database=self.source.database)
         return self._client.collection(name)

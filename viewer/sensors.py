@@ -56,7 +56,7 @@ def _content(feed: Feed) -> None:
         kinds = {"": "All types"} | {each: type_name(each) for each in feed.sensors.types()}
         if kinds != kind.options:
             kind.set_options(kinds)
-        found = feed.sensors.select(text.value or "", kind.value or "", order.value, now)
+        found = feed.sensors.select(text.value or "", kind.value or "", order.value)
         pages.max = max(1, -(-len(found) // _ROWS))
         pages.value = min(pages.value, pages.max)
         start = (pages.value - 1) * _ROWS

@@ -87,7 +87,7 @@ def state(event_type: str, data: Any) -> str | None:
 
 
 def readable(name: str) -> str:
-    """Return an identifier of DT as words: `MOTION_DETECTED` and `deskOccupancy` as "Motion detected", "Desk occupancy"."""
+    """Return an identifier as words: `MOTION_DETECTED` as "Motion detected", `deskOccupancy` as "Desk occupancy"."""
     words = name.replace("_", " ") if name.isupper() else "".join(f" {c}" if c.isupper() else c for c in name)
     return words.strip().capitalize()
 
