@@ -80,8 +80,8 @@ class Queries:
         return _events(await self._get(events.order_by("timestamp", direction=Query.DESCENDING).limit(limit)))
 
     async def since(self, position: datetime) -> list[Event]:
-        """Return the events from a position on, the newest first."""
-        query = self._collection(self.source.collection).where(filter=FieldFilter(self._clock, ">=", position))
+        """Return the events after a position, the newest first."""
+        query = self._collection(self.source.collection).where(filter=FieldFilter(self._clock, ">", position))
         query = query.where(filter=FieldFilter(self._clock, "<=", datetime.now(UTC) + _AHEAD))
         return _events(await self._get(query.order_by(self._clock, direction=Query.DESCENDING).limit(RECENT)))
 
@@ -96,7 +96,7 @@ class Queries:
         query = query.order_by("lastSeen", direction=Query.DESCENDING).limit(PAGE)
         for _ in range(DEVICES // PAGE):
             page = await self._get(query)
-            yield [snapshot.to_dict() or {} for snapshot in page]
+            yield [_fields(snapshot) for snapshot in page]
             if len(page) < PAGE:
                 return
             query = query.start_after(page[-1])
@@ -119,7 +119,7 @@ class Queries:
         """Return the newest quarantine documents with their keys, the newest first."""
         query = self._collection(f"{self.source.collection}_quarantine")
         found = await self._get(query.order_by("receivedAt", direction=Query.DESCENDING).limit(QUARANTINE))
-        return [(snapshot.id, snapshot.to_dict() or {}) for snapshot in found]
+        return [(snapshot.id, _fields(snapshot)) for snapshot in found]
 
     async def document(self, key: str) -> dict[str, Any] | None:
         """Return the document of an event, or None."""
@@ -156,4 +156,9 @@ class Queries:
 
 
 def _events(snapshots: list[Any]) -> list[Event]:
-    return [read_event(snapshot.id, snapshot.to_dict() or {}) for snapshot in snapshots]
+    return [read_event(snapshot.id, _fields(snapshot)) for snapshot in snapshots]
+
+
+def _fields(snapshot: Any) -> dict[str, Any]:
+    """Return the fields of a document; to_dict() would copy them, which takes a third of the time of a query."""
+    return snapshot._data or {}  # noqa: SLF001
