@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +18,7 @@ import pytest
 from google.cloud import firestore
 from playwright.sync_api import Browser, Page, expect
 
+import local.viewer
 from local.processes import Part, accepts, free_port, running
 from tests.browser import find_browser, running_browser
 from tests.conftest import Endpoint
@@ -305,6 +308,42 @@ def test_it_listens_on_the_loopback_interface_only(viewer: Viewer) -> None:
     addresses = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
 
     assert [address for address in addresses if address.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
+
+
+def test_run_starts_the_viewer(tmp_path: Path) -> None:
+    """`./run.sh` prints the viewer's address; `python -m viewer` finds the system until it ends."""
+    output, state = tmp_path / "output", tmp_path / "state"
+    command = [sys.executable, "-m", "local", "--store=embedded", f"--port={free_port()}", f"--state={state}"]
+
+    with running("The system", command, log=output, environ=_clean(), ready=lambda: "TIME" in output.read_text()):
+        (url,) = re.findall(r"^Viewer +(http://127\.0\.0\.1:\d+/)$", output.read_text(), re.MULTILINE)
+        settings = json.loads((state / "settings.json").read_text())
+        until = time.monotonic() + PATIENCE / 1000
+        while not accepts(httpx.URL(url).port or 0) and time.monotonic() < until:
+            time.sleep(0.1)
+        answer = httpx.get(url)
+
+    assert "Sensor events" in answer.text
+    assert settings["DEVICES_COLLECTION"] == "devices"
+    assert settings["FIRESTORE_EMULATOR_HOST"].startswith("127.0.0.1:")
+    assert not (state / "settings.json").exists()
+
+
+def test_without_nicegui_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without NiceGUI the system runs without a viewer, and one line names what is missing."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    said: list[str] = []
+
+    with local.viewer.running_viewer(tmp_path, {}, said.append) as url:
+        assert url is None
+
+    assert len(said) == 1
+    assert "NiceGUI is missing" in said[0]
+
+
+def _clean() -> dict[str, str]:
+    unset = ("FIRESTORE_EMULATOR_HOST", "DT_SIGNATURE_SECRET")
+    return {name: value for name, value in os.environ.items() if name not in unset and not name.startswith("PYTEST")}
 
 
 def _store(viewer: Viewer, bodies: list[dict[str, Any]]) -> None:

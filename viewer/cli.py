@@ -89,7 +89,8 @@ def _local_system() -> dict[str, str]:
 
 def _project(settings: Settings) -> str:
     """Return the project; for the cloud, check for credentials before the page opens."""
-    assert settings.project  # noqa: S101 - an option, the environment, or the local system
+    if not settings.project:
+        raise click.UsageError("no project: name it with --project")
     if not settings.emulator_host:
         try:
             google.auth.default()

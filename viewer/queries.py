@@ -144,15 +144,9 @@ class Queries:
             async with asyncio.timeout(_SECONDS):
                 return await call
         except (GoogleAPICallError, RetryError, GoogleAuthError, TimeoutError) as error:
-            await self._disconnect()
+            self._client = None  # gRPC would wait for up to two minutes before it connects again
             text = next((text for kind, text in _REASONS.items() if isinstance(error, kind)), None)
             raise StoreError(text or f"Firestore does not answer ({type(error).__name__}).") from error
-
-    async def _disconnect(self) -> None:
-        """Drop the connection: gRPC would wait for up to two minutes before it tries again."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
 
 
 def _events(snapshots: list[Any]) -> list[Event]:

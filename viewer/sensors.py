@@ -12,6 +12,7 @@ from viewer.page import empty, follow, frame, milliseconds
 
 _ROWS = 50  # on one page
 _LOW_BATTERY = 10  # percent
+_SEND = ".venv/bin/python -m simulator send temperature --value 21.5"
 _SENSOR = """
 <a class="sensor" :href="props.row.href">
   <div class="who"><b>{{ props.row.name }}</b><small>{{ props.row.kind }}</small></div>
@@ -73,9 +74,6 @@ def _content(feed: Feed) -> None:
     for control in (text, kind, order, pages):
         control.on_value_change(show)
     follow(feed, show)
-
-
-_SEND = ".venv/bin/python -m simulator send temperature --value 21.5"
 
 
 def _count(feed: Feed, known: int, found: list[Sensor], now: datetime) -> str:
