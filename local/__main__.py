@@ -22,8 +22,9 @@ from rich.console import Console
 import command_line
 from local.emulator import Kind, StoreUnavailable
 from local.processes import PartError
-from local.system import System, running_system
+from local.system import System, running_system, say
 from local.view import View
+from local.viewer import running_viewer
 from simulator.connector import Connector
 from simulator.fleet import Fleet
 
@@ -96,7 +97,10 @@ def _command(**options: Any) -> int:
     try:
         with running_system(folder=chosen.state, port=chosen.port, choice=chosen.store) as system:
             os.environ.update(system.environ)
-            return asyncio.run(_run(chosen, system))
+            if chosen.events is not None:  # nobody has time to look at a page
+                return asyncio.run(_run(chosen, system, None))
+            with running_viewer(chosen.state, system.environ, say) as viewer:
+                return asyncio.run(_run(chosen, system, viewer))
     except StoreUnavailable as error:
         raise click.UsageError(str(error)) from error
     except PartError as error:
@@ -121,10 +125,10 @@ class _Output(Console):
         raise BrokenPipeError  # rich would raise SystemExit, before the processes are stopped
 
 
-async def _run(options: _Options, system: System) -> int:
+async def _run(options: _Options, system: System, viewer: str | None) -> int:
     sent: deque[str] = deque(maxlen=options.events or 0)
     reader = system.reader()
-    print(_introduction(options, system), flush=True)
+    print(_introduction(options, system, viewer), flush=True)
     view = View(_Output(), system.function.log, reader)
     with view.live():
         work = asyncio.Event().wait() if options.serve else _play(options, system, sent)
@@ -185,13 +189,15 @@ def _verdict(problems: Sequence[str], events: int) -> int:
     return 1
 
 
-def _introduction(options: _Options, system: System) -> str:
+def _introduction(options: _Options, system: System, viewer: str | None) -> str:
     project = system.environ["GOOGLE_CLOUD_PROJECT"]
     lines = f"""\
 Firestore  {system.store.origin}
 Address    {system.store.host}, project {project}, collection {system.collection}
 Function   {system.url}
 Log        {system.function.log}"""
+    if viewer:
+        lines += f"\nViewer     {viewer}"
     if not options.serve:
         return f"{lines}\nSensors    {options.sensors} simulated; press Ctrl-C to stop\n"
     simulator, secret = ".venv/bin/python -m simulator", f"--secret-file {system.secret_file}"

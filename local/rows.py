@@ -1,27 +1,13 @@
 """Makes a row of the terminal view from a line of the function's log and the stored document. Pure."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from viewer.values import describe
+
 ACKNOWLEDGED = frozenset({"stored", "already_stored"})
 _LONGEST = 100  # characters of a value
-
-_VALUES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "touch": lambda _: "touched",
-    "temperature": lambda data: f"{data['value']} °C",
-    "humidity": lambda data: f"{data['relativeHumidity']} %RH, {data['temperature']} °C",
-    "objectPresentCount": lambda data: f"{data['total']} in total",
-    "touchCount": lambda data: f"{data['total']} in total",
-    "networkStatus": lambda data: f"{data['signalStrength']} %, {data['rssi']} dBm",
-    "batteryStatus": lambda data: f"{data['percentage']} %",
-    "connectionStatus": lambda data: str(data["connection"]),
-    "ethernetStatus": lambda data: str(data["ipAddress"] or "no address"),
-    "cellularStatus": lambda data: f"{data['signalStrength']} %",
-    "co2": lambda data: f"{data['ppm']} ppm",
-    "pressure": lambda data: f"{data['pascal']} Pa",
-}
 
 
 class Row(NamedTuple):
@@ -69,27 +55,6 @@ def make_row(line: Mapping[str, Any], document: Mapping[str, Any] | None, now: d
             ),
         )
     )
-
-
-def describe(document: Mapping[str, Any]) -> str:
-    """Return the value of a stored event with its unit, such as "21.5 °C" or "OPEN".
-
-    Data of an unknown shape is returned as JSON, and missing data as an empty string.
-    """
-    event_type, data = document.get("eventType"), document.get("data")
-    try:
-        if event_type == "labelsChanged":
-            return _labels_changed(data)
-        reading = data[event_type]  # type: ignore[index]
-        return _VALUES[event_type](reading) if event_type in _VALUES else str(reading["state"])
-    except (LookupError, TypeError, AttributeError):
-        return "" if data is None else json.dumps(data, ensure_ascii=False, default=str)
-
-
-def _labels_changed(data: Any) -> str:
-    added = [f"+{key}={value}" for key, value in data["added"].items()]
-    modified = [f"{key}={value}" for key, value in data["modified"].items()]
-    return " ".join([*added, *modified, *(f"-{key}" for key in data["removed"])])
 
 
 def _device(known: Mapping[str, Any]) -> Any:

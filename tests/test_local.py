@@ -25,9 +25,10 @@ from local.__main__ import main
 from local.function import local_environ
 from local.processes import PartError, free_port, port_is_free, running
 from local.reader import BATCH, Reader
-from local.rows import describe, make_row
+from local.rows import make_row
 from local.view import View
 from tests.events import DATA
+from viewer.values import describe
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0  # seconds until a test that waits has failed
