@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -168,6 +169,25 @@ def test_simulator_needs_no_options_beside_the_system(tmp_path: Path) -> None:
     assert [done.stdout.endswith(b"verified\n") for done in verified] == [True, True]
     assert modes == [0o600, 0o600]
     assert [file for file in files if file.exists()] == []
+
+
+def test_commands_of_the_simulators_page_run_as_pasted(tmp_path: Path) -> None:
+    """In one terminal, in the project's folder beside a running system, all of them succeed without settings."""
+    page = (ROOT / "docs/simulator.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    with serving(tmp_path) as system:
+        (tmp_path / ".state").symlink_to(system.folder)
+        (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+        script = "\n".join(blocks).replace("http://127.0.0.1:8080/", system.settings()["DT_ENDPOINT_URL"])
+        environ = {**os.environ, **UNSET, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            ["bash", "-exo", "pipefail", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True,
+            check=False, timeout=PATIENCE,
+        )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert len(blocks) > 5
+    assert done.stdout.count("\nverified\n") == 2
 
 
 def test_public_key_alone_loses_no_event(tmp_path: Path) -> None:
