@@ -78,7 +78,9 @@ class Credentials:
             click.UsageError: there are none, or they are not valid.
         """
         environ = {name: os.environ.get(name, "") for name in _TRUST}
-        if not environ["DT_ORGANIZATION_ID"].strip() and self.system and self.system.organizations:
+        if not environ["DT_ORGANIZATION_ID"].strip():
+            if not self.system or not self.system.organizations:
+                raise click.UsageError(f"No organization to trust{self._why('set DT_ORGANIZATION_ID')}")
             environ = dict(zip(_TRUST, (self.system.organizations, self.system.issuer), strict=True))
         try:
             return read_settings(environ)

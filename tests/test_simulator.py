@@ -810,6 +810,24 @@ def test_play_says_what_it_waits_for(server: Endpoint, monkeypatch: pytest.Monke
     assert errors.count("\n") == 1
 
 
+def test_ctrl_c_ends_the_retries_of_send(server: Endpoint) -> None:
+    """`send --retry` that is interrupted between two attempts exits with 130, without a traceback."""
+    server.answers = lambda _: 503
+    command = [sys.executable, "-m", "simulator", "send", "touch", "--retry", "--url", server.url]
+    environ = os.environ | {"DT_SIGNATURE_SECRET": SECRET}
+
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        line = next(line for line in process.stdout if "next attempt in 8 s" in line)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert line.startswith("503 Service Unavailable after ")
+    assert (process.returncode, errors.strip()) == (130, "")
+
+
 def test_sign_prints_the_token_alone() -> None:
     """`sign` prints the header's value alone, signed with the first of several secrets."""
     done = simulator("sign", stdin=BODY, secret=f"\n  {SECRET} \nanother\n")
@@ -941,6 +959,22 @@ def test_public_key_tokens_are_signed_and_verified(local_system: IdentityProvide
     assert (changed.returncode, changed.stdout) == (1, "")
     assert changed.stderr == "not verified: the claim checksum_sha256 does not match the body\n"
     assert other.stderr == "not verified: the token is from another organization\n"
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"GOOGLE_CLOUD_PROJECT": "demo"}'])
+def test_a_public_key_token_needs_an_organization(tmp_path: Path, content: str | None) -> None:
+    """Without a local system, or with a file that is none of a system, `verify` says in one line what to set."""
+    if content:
+        (tmp_path / "settings.json").write_text(content)
+    token = public_key.sign(BODY, PUBLIC_KEY, organization="mine", now=1_700_000_000)
+
+    done = simulator("verify", "--token", token, "--state", str(tmp_path), stdin=BODY)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"python -m simulator verify: No organization to trust: no system runs in {tmp_path}; start one with"
+        " ./run.sh --serve, or set DT_ORGANIZATION_ID. See "
+    )
 
 
 def test_rotate_keys_changes_the_key_of_the_local_system(local_system: IdentityProvider, tmp_path: Path) -> None:
