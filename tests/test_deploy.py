@@ -522,9 +522,10 @@ def test_help() -> None:
     """--help lists every option, with examples."""
     run = subprocess.run(["bash", "deploy.sh", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    options = set(
-        re.findall(r"--[a-z-]+", (ROOT / "deploy.sh").read_text().split("read_options() {")[1].split("}\n")[0])
-    )
+    sources = [(ROOT / "deploy.sh").read_text(), *(path.read_text() for path in (ROOT / "deploy").glob("*.sh"))]
+    registered = re.findall(r'^(?:flags|values|lists)\+="([^"]+)"', "\n".join(sources), re.MULTILINE)
+    options = {f"--{name}" for names in registered for name in names.replace("\\\n", "").split()}
+    assert "--retention-days" in options
     assert options <= set(re.findall(r"--[a-z-]+", run.stdout))
     assert "examples:" in run.stdout
 

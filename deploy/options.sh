@@ -1,0 +1,109 @@
+# The options of deploy.sh. Sourced by deploy.sh; see deploy/common.sh.
+
+flags+=" yes dry-run force secret-stdin rotate-secret retire-secret show-secret"
+values+=" project region name database location collection devices organization-id retention-days leeway log-level \
+secret account runtime concurrency cpu memory timeout min-instances max-instances patience"
+lists+=" index"
+
+NAMED='' # the options of this run
+
+read_options() {
+    local name
+    for name in $flags $values $lists; do
+        read_environment "$name"
+    done
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --help | -h) cat deploy/usage.txt && exit 0 ;;
+        --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+        --*) read_option "$@" && shift "$USED" ;;
+        *) refuse "$1 is not an option" ;;
+        esac
+    done
+}
+
+# DEPLOY_MEMORY=1Gi is --memory 1Gi. A flag has no variable, so that --yes is always on the command line.
+read_environment() {
+    local given
+    given=DEPLOY_$(variable "$1")
+    printf -v "$(variable "$1")" %s ''
+    if ! has_word "$flags" "$1" && [ -n "${!given:-}" ]; then
+        read_option "--$1" "${!given}"
+    fi
+}
+
+read_option() {
+    local name=${1#--} target
+    target=$(variable "$name")
+    NAMED+=" $name" USED=1
+    if has_word "$flags" "$name"; then
+        printf -v "$target" true
+        return
+    fi
+    has_word "$values $lists" "$name" || refuse "$1 is not an option"
+    [ -n "${2:-}" ] || refuse "$1 needs a value"
+    USED=2
+    if has_word "$lists" "$name"; then
+        printf -v "$target" '%s%s\n' "${!target}" "$2"
+    else
+        printf -v "$target" %s "$2"
+    fi
+}
+
+variable() {
+    printf %s "$1" | tr 'a-z-' 'A-Z_'
+}
+
+has_word() {
+    case " $1 " in
+    *" $2 "*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+named() {
+    has_word "$NAMED" "$1"
+}
+
+# must VARIABLE REGEX TEXT: refuses the value of an option that was given but does not match.
+must() {
+    [ -z "${!1}" ] || [[ ${!1} =~ ^($2)$ ]] || refuse "--$(printf %s "$1" | tr 'A-Z_' 'a-z-') must be $3"
+}
+
+check_options() {
+    local number='0|[1-9][0-9]{0,5}'
+    must DATABASE '\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]' "a database id"
+    must COLLECTION '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
+    must DEVICES '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
+    must INDEX '(labels\.[A-Za-z_][A-Za-z0-9_]*[[:space:]]+)+' "labels.NAME, with letters, digits and _"
+    must ORGANIZATION_ID '[A-Za-z0-9]+(,[A-Za-z0-9]+)*' "ids of DT organizations, separated by commas"
+    must RETENTION_DAYS '[2-9]|[1-9][0-9]{1,5}' "a whole number of days, 2 or more"
+    must LEEWAY "$number" "a whole number of seconds"
+    must LOG_LEVEL 'DEBUG|INFO|WARNING|ERROR|CRITICAL' "DEBUG, INFO, WARNING, ERROR or CRITICAL"
+    must NAME '[a-z]([a-z0-9-]{0,61}[a-z0-9])?' "lower-case letters, digits and -"
+    must SECRET '[A-Za-z0-9_-]{1,255}' "letters, digits, - and _"
+    must ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and -"
+    must CONCURRENCY "$number" "a whole number"
+    must MIN_INSTANCES "$number" "a whole number"
+    must MAX_INSTANCES "$number" "a whole number"
+    must PATIENCE "$number" "a whole number of seconds"
+    case $SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET in
+    truetrue*) refuse "--secret-stdin, --rotate-secret and --retire-secret exclude each other" ;;
+    esac
+    check_connect
+    check_monitoring
+    check_repair
+}
+
+set_defaults() {
+    NAME=${NAME:-dataconnector-endpoint} PATIENCE=${PATIENCE:-120}
+    DATABASE=${DATABASE:-(default)} COLLECTION=${COLLECTION:-events} LEEWAY=${LEEWAY:-10} LOG_LEVEL=${LOG_LEVEL:-INFO}
+    ACCOUNT=${ACCOUNT:-dataconnector-endpoint} RUNTIME=${RUNTIME:-python313} CONCURRENCY=${CONCURRENCY:-80}
+    CPU=${CPU:-1} MEMORY=${MEMORY:-512Mi} TIMEOUT=${TIMEOUT:-30s}
+    MIN_INSTANCES=${MIN_INSTANCES:-0} MAX_INSTANCES=${MAX_INSTANCES:-100}
+    [ -n "$ORGANIZATION_ID" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET$SHOW_SECRET" ] ||
+        SECRET=${SECRET:-dt-signature-secret}
+    [ -n "$SECRET" ] || [ -z "$CONNECT_DT_PROJECT" ] || refuse "--connect-dt-project needs a secret: set --secret"
+    [ "$DEVICES" != "$COLLECTION" ] && [ "$DEVICES" != "${COLLECTION}_quarantine" ] ||
+        refuse "--devices must be another collection than those of the events"
+}

@@ -1,0 +1,37 @@
+# Step 8: what the user does next. Sourced by deploy.sh; see deploy/common.sh.
+
+finish() {
+    step 8 "the connection" "The endpoint itself is ready."
+    ensure_metric
+    ensure_monitoring
+    ensure_repair
+    connect
+    STEP=''
+    [ -n "$DRY_RUN" ] || report
+}
+
+report() {
+    printf '\nThe endpoint is ready:\n\n    %s\n\n' "$URL"
+    if [ -z "$CONNECT_DT_PROJECT" ]; then
+        printf '%s\n' "In DT Studio: API Integrations > Data Connectors > Create New Data Connector" \
+            "    Endpoint URL        $URL"
+        printf '    Signature Secret    '
+        show_secret
+        printf '    Labels              the labels that the documents should have\n\n'
+    elif [ -n "$SHOW_SECRET" ]; then
+        printf 'Signature secret: '
+        show_secret
+    fi
+    echo "The log-based metric $NAME-outcomes counts deliveries by outcome; for an alert on it see README.md, Deploy."
+}
+
+show_secret() {
+    if [ -z "$SECRET" ]; then
+        echo "none; DT signs with its public key"
+    elif [ -n "$SHOW_SECRET" ]; then
+        "${SECRET_LINES[@]}" | grep -m 1 .
+    else
+        printf 'the first line of: '
+        quoted "${SECRET_LINES[@]}"
+    fi
+}
