@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -145,25 +146,29 @@ def test_a_certificate_that_cannot_be_verified_is_explained(smoke: Smoke, tmp_pa
 
 
 def _handshakes(listener: socket.socket, context: ssl.SSLContext) -> None:
-    while True:
-        try:
+    with suppress(OSError):
+        while True:
             connection, _ = listener.accept()
-            context.wrap_socket(connection, server_side=True).close()
-        except OSError:
-            if listener.fileno() < 0:
-                return
+            with suppress(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True).close()
 
 
 def test_a_connection_that_is_closed_is_explained(smoke: Smoke) -> None:
     """A server that closes the connection without an answer is reported in one line, not by a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=lambda: [listener.accept()[0].close() for _ in range(9)], daemon=True).start()
+        threading.Thread(target=_hang_up, args=(listener,), daemon=True).start()
 
         run = smoke("--url", f"http://127.0.0.1:{listener.getsockname()[1]}/")
 
     assert run.returncode == 1
     assert "the connection to 127.0.0.1 failed" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def _hang_up(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            listener.accept()[0].close()
 
 
 def test_an_event_from_dt_is_found(documents: str, endpoint: Endpoint) -> None:
