@@ -4,8 +4,9 @@ Monitoring refuses a policy on a log-based metric that does not exist, returns p
 refuses the update of a dashboard without its etag, as Google's does. The module adds its routes when it is imported.
 """
 
+import hashlib
+import json
 import re
-import uuid
 from typing import Any
 
 import httpx
@@ -75,7 +76,9 @@ def _update_dashboard(plane: ControlPlane, body: Json, _query: _Query, name: str
 
 
 def _store_dashboard(plane: ControlPlane, body: Json, name: str) -> Json:
-    plane.state.monitoring["dashboards"][name] = {**body, "name": name, "etag": uuid.uuid4().hex}
+    content = {key: value for key, value in body.items() if key != "etag"}
+    etag = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    plane.state.monitoring["dashboards"][name] = {**content, "name": name, "etag": etag}
     return plane.state.monitoring["dashboards"][name]
 
 
