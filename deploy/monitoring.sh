@@ -77,9 +77,10 @@ report_monitoring() {
 
 # Sets FOUND to the command for a group of `gcloud monitoring`, in the release track that this gcloud has it in.
 find_group() {
-    for FOUND in "monitoring $1" "beta monitoring $1" "alpha monitoring $1"; do
-        # shellcheck disable=SC2206  # words
-        FOUND=($FOUND)
+    local track
+    for track in '' beta alpha; do
+        # shellcheck disable=SC2206  # no word if the track is empty
+        FOUND=($track monitoring "$1")
         ! gcloud "${FOUND[@]}" --help >/dev/null 2>&1 || return 0
     done
     return 1
@@ -144,7 +145,7 @@ ensure_channels() {
         channels+=,projects/$PROJECT/notificationChannels/${each##*/}
     done
     for each in $ALERT_EMAIL; do
-        channel=$(grep -F -m 1 "email $each " <<<"$present" | cut -d ' ' -f 3 || true)
+        channel=$(grep -iF -m 1 "email $each " <<<"$present" | cut -d ' ' -f 3 || true)
         [ -n "$channel" ] || make_channel "$each"
         channels+=,$channel
     done
