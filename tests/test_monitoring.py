@@ -17,8 +17,9 @@ from receiver.batching import Outcome
 from receiver.errors import Failed, TooLarge, Unavailable, Unprocessable, Unverified, WrongMethod
 from receiver.event import Event
 from tests import monitoring_plane  # noqa: F401 - adds its routes to the control plane
+from tests.cloud_run import GoogleCloud
 from tests.conftest import ROOT
-from tests.control_plane import ControlPlane, State
+from tests.control_plane import State
 from tests.events import DATA
 from tests.test_deploy import Deployer, _gcloud_root
 
@@ -85,7 +86,7 @@ class Monitor:
 def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
     """Return a deployer on a Google Cloud with the metric of outcomes."""
     sdk = _gcloud_root()
-    plane = ControlPlane(PROJECT, "127.0.0.1:1", lambda _bundle, _body: "")
+    plane = GoogleCloud(PROJECT, "127.0.0.1:1", lambda *_: "")
     deployer = Deployer(plane, tmp_path_factory.mktemp("monitoring"), sdk)
     yield deployer
     deployer.stop()
