@@ -26,7 +26,7 @@ report() {
     fi
     [ -z "$ROTATE_SECRET" ] || printf '%s\n\n' "Both secrets are accepted. Give the new one to each Data Connector; 13 \
 hours later, and not before all of them sign with it: ./deploy.sh --retire-secret"
-    echo "The log-based metric $NAME-outcomes counts deliveries by outcome."
+    report_monitoring
 }
 
 show_secret() {

@@ -10,6 +10,7 @@ import json
 import re
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,11 +24,11 @@ ROUTES: list[tuple[str, str, Handler]] = []  # method, pattern of the path, func
 
 APIS = (
     *("artifactregistry", "cloudbilling", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "eventarc"),
-    *("firestore", "iam", "logging", "orgpolicy", "run", "secretmanager", "serviceusage", "storage"),
+    *("firestore", "iam", "logging", "monitoring", "orgpolicy", "run", "secretmanager", "serviceusage", "storage"),
 )
 _STATUSES = {403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
 _ALWAYS_ENABLED = ("cloudresourcemanager", "cloudbilling", "serviceusage", "upload", "orgpolicy")
-_READING_POSTS = (":getIamPolicy", ":generateUploadUrl", ":testIamPermissions")
+_READING_POSTS = (":getIamPolicy", ":generateUploadUrl", ":runQuery", ":testIamPermissions")
 
 
 class Call(NamedTuple):
@@ -74,6 +75,7 @@ class State:
         disabled: secret and number of each version that is disabled.
         unlisted: resources that the next list of their kind lacks.
         policies: the IAM policy of each resource.
+        monitoring: `alertPolicies`, `notificationChannels` and `dashboards`, by resource name.
         bundle: the last uploaded source of the function, a zip file.
         services: the Cloud Run service of each function, by its name.
         revisions: the revisions of all services, oldest first.
@@ -101,6 +103,7 @@ class State:
     services: dict[str, Json] = field(default_factory=dict)
     revisions: dict[str, Json] = field(default_factory=dict)
     metrics: dict[str, Json] = field(default_factory=dict)
+    monitoring: defaultdict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
     sinks: dict[str, Json] = field(default_factory=lambda: {"_Default": {"name": "_Default", "destination": "d"}})
     constraints: set[str] = field(default_factory=set)
     quota: int = 20

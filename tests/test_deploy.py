@@ -17,7 +17,7 @@ import httpx
 import pytest
 from google.cloud import firestore
 
-from tests import gcloud_server, signing
+from tests import gcloud_server, monitoring_plane, signing  # noqa: F401 - monitoring_plane adds its routes
 from tests.buildpack import Runtime
 from tests.cloud_run import GoogleCloud
 from tests.conftest import ROOT
