@@ -13,7 +13,7 @@ class MissingCredentials(Exception):
 
 
 def sign_in(environ: Mapping[str, str]) -> None:
-    """Configure the `disruptive` package: the service account, and the API and token endpoint if they are set.
+    """Configure the `disruptive` package: the service account, and the APIs and the token endpoint if they are set.
 
     Sends nothing: the first request fetches the access token.
 
@@ -28,3 +28,4 @@ def sign_in(environ: Mapping[str, str]) -> None:
     account.token_endpoint = environ.get("DT_TOKEN_URL") or account.token_endpoint
     disruptive.default_auth = account
     disruptive.base_url = (environ.get("DT_API_URL") or disruptive.base_url).rstrip("/")
+    disruptive.emulator_base_url = (environ.get("DT_EMULATOR_URL") or disruptive.emulator_base_url).rstrip("/")
