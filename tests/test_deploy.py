@@ -79,18 +79,9 @@ class Deployer:
         self._server.kill()
         self._server.wait()
 
-    def run(self, *options: str, given: str = "", trace: bool = False, **environ: str) -> Finished:
-        """Run deploy.sh on the project, with `bash -x` if its trace is wanted."""
-        command = [
-            "bash",
-            *(["-x"] if trace else []),
-            str(ROOT / "deploy.sh"),
-            "--project",
-            PROJECT,
-            "--region",
-            "europe-west1",
-            *options,
-        ]
+    def run(self, *options: str, given: str = "", **environ: str) -> Finished:
+        """Run deploy.sh on the project."""
+        command = ["bash", str(ROOT / "deploy.sh"), "--project", PROJECT, "--region", "europe-west1", *options]
         return self.shell(command, given, **environ)
 
     def shell(self, command: list[str], given: str = "", **environ: str) -> Finished:
@@ -537,7 +528,7 @@ def test_a_given_secret(cloud: Deployer) -> None:
     drops = cloud.run("--secret-stdin", given=mine)
     quoted = cloud.run("--secret-stdin", given=f'"{mine}"')
     cloud.plane.old_instances = 1
-    given = cloud.run("--secret-stdin", given=f"\n  {mine}  \n{old}", trace=True)
+    given = cloud.run("--secret-stdin", given=f"\n  {mine}  \n{old}", SHELLOPTS="xtrace")
     again = cloud.run("--secret-stdin", "--show-secret", given=f"{mine}\n{old}")
     unchanged = changed(cloud.plane)
 
