@@ -56,7 +56,10 @@ class Markers:
         for pause in (*_PAUSES, None):
             try:
                 async with asyncio.timeout(database.CALL_SECONDS):
-                    found = [(marker.id, marker.to_dict().get("before")) async for marker in self._collection.stream()]
+                    found = [
+                        (marker.id, (marker.to_dict() or {}).get("before"))
+                        async for marker in self._collection.stream()
+                    ]
             except Aborted:
                 if pause is None:
                     raise

@@ -53,9 +53,23 @@ def _url(text: str) -> str:
 
 
 @click.command(epilog=command_line.examples(*_EXAMPLES))
-@options.dt_project
 @click.option(
-    "--endpoint", metavar="URL", required=True, type=_url, help="The function's URL, as the Data Connector has it."
+    "--dt-project",
+    metavar="ID",
+    required=True,
+    type=options.dt_id,
+    envvar="DT_PROJECT",
+    show_envvar=True,
+    help="DT's project id.",
+)
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    required=True,
+    type=_url,
+    envvar="DT_ENDPOINT",
+    show_envvar=True,
+    help="The function's URL, as the Data Connector has it.",
 )
 @click.option("--since", metavar="TIME", help="3d, 12h, a date, or RFC 3339.  [default: where the last run ended]")
 @click.option("--rate", metavar="N", type=command_line.COUNT, default=200, show_default=True, help="Writes a second.")

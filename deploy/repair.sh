@@ -1,18 +1,184 @@
-# Step 8: the scheduled repair. Sourced by deploy.sh; see deploy/common.sh.
+# Step 8: the scheduled repair: `python -m backfill repair` as a Cloud Run job that Cloud Scheduler starts.
+# Sourced by deploy.sh; see deploy/common.sh.
+
+values+=" repair-schedule repair-dt-project"
+flags+=" dt-key-stdin"
+
+# It creates documents, finds the markers of `forget`, and updates its checkpoint and the states of the devices.
+REPAIR_ROLE=dataconnectorRepair
+REPAIR_PERMISSIONS=datastore.entities.create,datastore.entities.get,datastore.entities.list,datastore.entities.update
+DT_KEY=dt-service-account-key # in Secret Manager
+REPAIR_FILES="backfill command_line dtcloud receiver deploy/repair"
 
 check_repair() {
-    :
+    must REPAIR_SCHEDULE 'none|[0-9*/,-]+( [0-9A-Za-z*/,-]+){4}' "\"none\" or a schedule such as \"17 */6 * * *\" (UTC)"
+    must REPAIR_DT_PROJECT '[a-z0-9_-]{1,63}' "the id of a DT project"
+    [ -z "$DT_KEY_STDIN" ] || [ -z "$SECRET_STDIN" ] || refuse "--dt-key-stdin and --secret-stdin exclude each other"
+    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$CONNECT_DT_PROJECT}
+    [ -n "$DT_KEY_STDIN" ] || return 0
+    [ ! -t 0 ] || say "Enter key id, secret and e-mail address of the DT service account, one a line, then Ctrl-D:"
+    cat >"$SCRATCH/dt-key"
+    YES=true # standard input is used up, so that nobody can answer a question
 }
 
 plan_repair() {
-    :
+    [ -z "$REPAIR_SCHEDULE" ] || plan Repair "$REPAIR_SCHEDULE${REPAIR_DT_PROJECT:+, of the DT project $REPAIR_DT_PROJECT}"
 }
 
+name_repair() {
+    REPAIR=$NAME-repair
+    REPAIR_ACCOUNT=${ACCOUNT:0:23}-repair # a service account's name has at most 30 characters
+    REPAIR_EMAIL=$REPAIR_ACCOUNT@$PROJECT.iam.gserviceaccount.com
+}
+
+# Without --repair-schedule, a repair that exists stays, and is brought up to date.
 ensure_repair() {
-    :
+    name_repair
+    local present
+    present=$(look scheduler jobs list "--location=$REGION" --format='value[separator="|"](name.basename(),schedule)')
+    REPAIR_SCHEDULE=${REPAIR_SCHEDULE:-$(sed -n "s/^$REPAIR|//p" <<<"$present")}
+    [ -n "$REPAIR_SCHEDULE" ] || return 0
+    if [ "$REPAIR_SCHEDULE" = none ]; then
+        remove_repair
+        return
+    fi
+    ADVICE="The endpoint itself is ready. The repair needs the roles of the steps 2 to 6 and roles/cloudscheduler.admin."
+    ensure_scheduler_api
+    ensure_repair_account
+    ensure_dt_key
+    ensure_repair_job
+    ensure_schedule
 }
 
-# With --remove; prints with --dry-run, as everything that changes something.
+ensure_scheduler_api() {
+    local enabled
+    enabled=$(look services list --enabled --format='value(config.name)')
+    has "$enabled" cloudscheduler.googleapis.com || cloud services enable cloudscheduler.googleapis.com --format=none
+}
+
+ensure_repair_account() {
+    local accounts roles bindings member=serviceAccount:$REPAIR_EMAIL role=projects/$PROJECT/roles/$REPAIR_ROLE
+    local condition="resource.name==\"projects/$PROJECT/databases/$DATABASE\""
+    accounts=$(look iam service-accounts list --format='value(email)')
+    has "$accounts" "$REPAIR_EMAIL" ||
+        cloud iam service-accounts create "$REPAIR_ACCOUNT" "--display-name=Repairs Data Connector events"
+    roles=$(look iam roles list --show-deleted --format='csv[no-heading](name.basename(),deleted)')
+    if has "$roles" "$REPAIR_ROLE,True"; then
+        cloud iam roles undelete $REPAIR_ROLE --format=none
+    elif ! has "$roles" "$REPAIR_ROLE,"; then
+        cloud iam roles create $REPAIR_ROLE "--title=Data Connector event repair" \
+            "--permissions=$REPAIR_PERMISSIONS" --stage=GA --format=none
+    fi
+    bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
+    has "$bindings" "$member $role $condition" ||
+        retry 180 cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" \
+            "--condition=^;^expression=$condition;title=only $DATABASE" --format=none
+}
+
+# A secret with three lines: key id, secret, e-mail address. The job reads the newest version each time.
+ensure_dt_key() {
+    local secrets bindings member=serviceAccount:$REPAIR_EMAIL role=roles/secretmanager.secretAccessor
+    local source=environment
+    [ -z "$DT_KEY_STDIN" ] || source=$SCRATCH/dt-key
+    secrets=$(look secrets list --format='value(name.basename())')
+    has "$secrets" "$DT_KEY" || cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
+    update_dt_key "$secrets"
+    bindings=$(look secrets get-iam-policy "$DT_KEY" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role)')
+    has "$bindings" "$member $role" ||
+        retry 180 cloud secrets add-iam-policy-binding "$DT_KEY" "--member=$member" "--role=$role" --format=none
+}
+
+# Without a key in this run, the one that is stored stays.
+update_dt_key() {
+    local versions='' present=()
+    ! has "$1" "$DT_KEY" ||
+        versions=$(look secrets versions list "$DT_KEY" --filter=state=ENABLED --limit=1 --format='value(name.basename())')
+    if ! "$PYTHON" deploy/dt_key.py "$source" -- true 2>"$SCRATCH/dt-key-error" </dev/null; then
+        [ -n "$versions" ] || fail "$(cat "$SCRATCH/dt-key-error")"
+        return 0
+    fi
+    [ -z "$versions" ] || present=(gcloud secrets versions access latest "--secret=$DT_KEY" "${IN_PROJECT[@]}" '|')
+    run ${present[@]+"${present[@]}"} "$PYTHON" deploy/dt_key.py "$source" -- gcloud secrets versions add "$DT_KEY" \
+        --data-file=- "${IN_PROJECT[@]}" --quiet --format=none
+}
+
+# As for the function, a label holds a digest of what was deployed; another one, DT's project id for the next run.
+ensure_repair_job() {
+    local command digest deployed invokers member=serviceAccount:$REPAIR_EMAIL
+    deployed=$(look run jobs list "--region=$REGION" \
+        --format='value[separator=" "](metadata.name,metadata.labels.deployed,metadata.labels.dt_project)')
+    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$(sed -n "s/^$REPAIR [^ ]* //p" <<<"$deployed")}
+    [ -n "$REPAIR_DT_PROJECT" ] || fail "The repair needs the id of the DT project: set --repair-dt-project."
+    stage_repair
+    repair_command
+    digest=$(repair_digest "$(quoted "${command[@]}")")
+    has "$deployed" "$REPAIR $digest $REPAIR_DT_PROJECT" ||
+        retry 180 cloud "${command[@]}" "--labels=deployed=$digest,dt_project=$REPAIR_DT_PROJECT"
+    invokers=$(look run jobs get-iam-policy "$REPAIR" "--region=$REGION" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role)')
+    has "$invokers" "$member roles/run.invoker" ||
+        retry 180 cloud run jobs add-iam-policy-binding "$REPAIR" "--region=$REGION" "--member=$member" \
+            --role=roles/run.invoker --format=none
+}
+
+stage_repair() {
+    mkdir -p "$SCRATCH/repair"
+    local folder
+    for folder in $REPAIR_FILES; do
+        [ "$folder" = deploy/repair ] || mkdir -p "$SCRATCH/repair/$folder"
+    done
+    # shellcheck disable=SC2086  # a list of words
+    find $REPAIR_FILES -type f -name '*.py' | while read -r file; do cp "$file" "$SCRATCH/repair/$file"; done
+    cp deploy/repair/Procfile deploy/repair/requirements.txt .python-version "$SCRATCH/repair/"
+}
+
+repair_command() {
+    local environment
+    environment="^;^GOOGLE_CLOUD_PROJECT=$PROJECT;FIRESTORE_DATABASE=$DATABASE;EVENTS_COLLECTION=$COLLECTION"
+    environment+="${RETENTION_DAYS:+;RETENTION_DAYS=$RETENTION_DAYS}${DEVICES:+;DEVICES_COLLECTION=$DEVICES}"
+    environment+=";DT_PROJECT=$REPAIR_DT_PROJECT;DT_ENDPOINT=${URL:-URL-OF-THE-FUNCTION}"
+    command=(run jobs deploy "$REPAIR" "--region=$REGION" "--source=$SCRATCH/repair"
+        "--service-account=$REPAIR_EMAIL" "--set-env-vars=$environment"
+        "--set-secrets=DT_SERVICE_ACCOUNT_KEY=$DT_KEY:latest" --tasks=1 --max-retries=1 --task-timeout=24h
+        --cpu=1 --memory=512Mi --format=none)
+}
+
+repair_digest() {
+    {
+        find "$SCRATCH/repair" -type f | LC_ALL=C sort | xargs cat | openssl dgst -sha256 -r
+        printf '%s' "${1//$SCRATCH/}"
+    } | openssl dgst -sha256 -r | cut -c 1-40
+}
+
+ensure_schedule() {
+    local present verb=create uri=https://run.googleapis.com/v2/projects/$PROJECT/locations/$REGION/jobs/$REPAIR:run
+    present=$(look scheduler jobs list "--location=$REGION" --format='value[separator="|"](name.basename(),schedule,timeZone,state,httpTarget.uri,httpTarget.oauthToken.serviceAccountEmail)')
+    ! has "$present" "$REPAIR|$REPAIR_SCHEDULE|Etc/UTC|ENABLED|$uri|$REPAIR_EMAIL" || return 0
+    ! grep -q "^$REPAIR|" <<<"$present" || verb=update
+    retry 180 cloud scheduler jobs $verb http "$REPAIR" "--location=$REGION" "--schedule=$REPAIR_SCHEDULE" \
+        --time-zone=Etc/UTC "--uri=$uri" --http-method=POST "--oauth-service-account-email=$REPAIR_EMAIL" --format=none
+    [ "$verb" = create ] || ! grep -q "^$REPAIR|.*|PAUSED|" <<<"$present" ||
+        cloud scheduler jobs resume "$REPAIR" "--location=$REGION" --format=none
+}
+
+# With --remove or --repair-schedule none; prints with --dry-run, as everything that changes something. The checkpoint
+# stays in Firestore, so that a repair that is switched on again goes on where this one was.
 remove_repair() {
-    :
+    name_repair
+    local schedules jobs secrets accounts bindings member=serviceAccount:$REPAIR_EMAIL
+    local role=projects/$PROJECT/roles/$REPAIR_ROLE
+    schedules=$(look scheduler jobs list "--location=$REGION" --format='value(name.basename())')
+    ! has "$schedules" "$REPAIR" || cloud scheduler jobs delete "$REPAIR" "--location=$REGION"
+    jobs=$(look run jobs list "--region=$REGION" --format='value(metadata.name)')
+    ! has "$jobs" "$REPAIR" || cloud run jobs delete "$REPAIR" "--region=$REGION"
+    secrets=$(look secrets list --format='value(name.basename())')
+    ! has "$secrets" "$DT_KEY" || cloud secrets delete "$DT_KEY"
+    bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role)')
+    ! has "$bindings" "$member $role" ||
+        cloud projects remove-iam-policy-binding "$PROJECT" --all "--member=$member" "--role=$role" --format=none
+    accounts=$(look iam service-accounts list --format='value(email)')
+    ! has "$accounts" "$REPAIR_EMAIL" || cloud iam service-accounts delete "$REPAIR_EMAIL"
 }

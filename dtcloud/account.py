@@ -35,9 +35,13 @@ class Account:
 def read_account(environ: Mapping[str, str]) -> Account:
     """Return the service account; DT_API_URL and DT_TOKEN_URL replace DT's own API.
 
+    In the scheduled job, DT_SERVICE_ACCOUNT_KEY holds key id, secret and e-mail address, one a line: a single secret.
+
     Raises:
         MissingCredentials: a credential is missing.
     """
+    if key := environ.get("DT_SERVICE_ACCOUNT_KEY", "").split():
+        environ = {**environ, **dict(zip(VARIABLES, key, strict=False))}
     if missing := [name for name in VARIABLES if not environ.get(name)]:
         raise MissingCredentials(
             f"set {', '.join(missing)} to the key of a service account (DT Studio, API Integrations)"
