@@ -137,13 +137,14 @@ execute() {
     fi
 }
 
-# Prints a command for a shell. In --url=$(…) the shell is to replace the command: the function has no URL yet.
+# Prints a command for a shell. In --url=$(…) the shell is to replace the command: the function has no URL yet. Likewise
+# for each other option.
 quoted() {
     local word line=''
     for word in "$@"; do
         case $word in
         '|') line+=' |' ;;
-        '--url=$('*) line+=" \"$word\"" ;;
+        --*'=$('*) line+=" \"$word\"" ;;
         *\'*) line+=$(printf ' %q' "$word") ;;
         '' | *[!A-Za-z0-9_./:=@,+-]*) line+=" '$word'" ;;
         *) line+=" $word" ;;

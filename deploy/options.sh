@@ -103,7 +103,6 @@ set_defaults() {
     MIN_INSTANCES=${MIN_INSTANCES:-0} MAX_INSTANCES=${MAX_INSTANCES:-100}
     [ -n "$ORGANIZATION_ID" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET$SHOW_SECRET" ] ||
         SECRET=${SECRET:-dt-signature-secret}
-    [ -n "$SECRET" ] || [ -z "$CONNECT_DT_PROJECT" ] || refuse "--connect-dt-project needs a secret: set --secret"
     [ "$DEVICES" != "$COLLECTION" ] && [ "$DEVICES" != "${COLLECTION}_quarantine" ] ||
         refuse "--devices must be another collection than those of the events"
 }

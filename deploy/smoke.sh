@@ -1,5 +1,7 @@
 # Step 7: a signed delivery. Sourced by deploy.sh; see deploy/common.sh.
 
+flags+=" wait-for-event"
+
 smoke_test() {
     step 7 "a signed delivery" "See the function's log: gcloud functions logs read $NAME --region=$REGION ."
     local options=() credentials=("$PROJECT")

@@ -57,7 +57,7 @@ def read_account(environ: Mapping[str, str]) -> Account:
 
 
 def sign_in(environ: Mapping[str, str]) -> None:
-    """Configure the `disruptive` package: the service account, and the API and token endpoint if they are set.
+    """Configure the `disruptive` package: the service account, and the APIs and the token endpoint if they are set.
 
     Sends nothing: the first request fetches the access token.
 
@@ -68,3 +68,4 @@ def sign_in(environ: Mapping[str, str]) -> None:
     disruptive.default_auth = ServiceAccountAuth(account.key_id, account.secret, account.email)
     disruptive.default_auth.token_endpoint = account.token_url
     disruptive.base_url = account.api_url
+    disruptive.emulator_base_url = (environ.get("DT_EMULATOR_URL") or disruptive.emulator_base_url).rstrip("/")

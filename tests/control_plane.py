@@ -9,6 +9,7 @@ import json
 import re
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,12 +19,14 @@ from tests.json_server import JsonServer
 
 Json = dict[str, Any]
 Deploy = Callable[[bytes, Json], str]
+Handler = Callable[..., Any]
+ROUTES: list[tuple[str, str, Handler]] = []  # method, pattern of the path, function; see the end of each module
 
 APIS = (
     *("artifactregistry", "cloudbilling", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "eventarc"),
-    *("firestore", "iam", "logging", "orgpolicy", "run", "secretmanager", "serviceusage", "storage"),
+    *("firestore", "iam", "logging", "monitoring", "orgpolicy", "run", "secretmanager", "serviceusage", "storage"),
 )
-_READING_POSTS = (":getIamPolicy", ":generateUploadUrl", ":testIamPermissions")
+_READING_POSTS = (":getIamPolicy", ":generateUploadUrl", ":runQuery", ":testIamPermissions")
 
 
 class Call(NamedTuple):
@@ -60,6 +63,7 @@ class State:
     Attributes:
         secrets: the versions of each secret, oldest first.
         policies: the IAM policy of each resource.
+        monitoring: `alertPolicies`, `notificationChannels` and `dashboards`, by resource name.
         bundle: the last uploaded source of the function, a zip file.
     """
 
@@ -74,6 +78,7 @@ class State:
     fields: dict[str, Json] = field(default_factory=dict)
     functions: dict[str, Json] = field(default_factory=dict)
     metrics: dict[str, Json] = field(default_factory=dict)
+    monitoring: defaultdict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
     bundle: bytes = b""
 
 
@@ -121,12 +126,12 @@ class ControlPlane(JsonServer):
             value = body
         self.calls.append(Call(method, path, value))
         self._raise_error(f"{method} {path}")
-        for wanted, pattern, handle in _ROUTES:
+        for wanted, pattern, handle in ROUTES:
             if wanted == method and (match := re.fullmatch(pattern, path)):
                 return self._handle(handle, value, parse_qs(url.query), *match.groups())
         raise ErrorResponse(404, f"the fake has no {method} {path}")
 
-    def _handle(self, handle: "_Handler", *arguments: Any) -> Any:
+    def _handle(self, handle: Handler, *arguments: Any) -> Any:
         try:
             return handle(self, *arguments)
         except (KeyError, IndexError) as error:
@@ -353,8 +358,7 @@ def _create_metric(plane: ControlPlane, body: Json, *_: Any) -> Json:
 _FIRESTORE = r"/firestore/v1/(?:projects/[^/]+/databases/[^/]+)"
 _SECRET = r"/secretmanager/v1/projects/[^/]+/secrets"
 _FUNCTIONS = r"/cloudfunctions/v2/(projects/[^/]+/locations/[^/]+)"
-_Handler = Callable[..., Any]
-_ROUTES: list[tuple[str, str, _Handler]] = [
+ROUTES += [
     ("GET", r"/cloudresourcemanager/v1/projects/([^/:]+)", _project),
     ("POST", r"/cloudresourcemanager/v1/(projects/[^/]+):getIamPolicy", _policy),
     ("POST", r"/cloudresourcemanager/v1/(projects/[^/]+):setIamPolicy", _set_policy),
