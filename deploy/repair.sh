@@ -22,6 +22,8 @@ check_repair() {
 }
 
 plan_repair() {
+    [ "${REPAIR_SCHEDULE:-none}" = none ] || "$PYTHON" deploy/cron_period.py "$REPAIR_SCHEDULE" >/dev/null 2>&1 ||
+        refuse "--repair-schedule: \"$REPAIR_SCHEDULE\" does not start again and again"
     [ -z "$REPAIR_SCHEDULE" ] || plan Repair "$REPAIR_SCHEDULE${REPAIR_DT_PROJECT:+, of the DT project $REPAIR_DT_PROJECT}"
 }
 
@@ -48,6 +50,22 @@ ensure_repair() {
     ensure_dt_key
     ensure_repair_job
     ensure_schedule
+    ensure_repair_alerts
+}
+
+# Where the function's alert policies are, or are wanted: for an ERROR, and for two periods without a complete run. The
+# second condition must hold for a while, so that it does not fire before a new job has run.
+ensure_repair_alerts() {
+    local period hold
+    if [ -z "$ALERT_EMAIL$ALERT_CHANNEL" ]; then
+        find_group policies || return 0
+        [ -n "$(policies)" ] || return 0
+    fi
+    [ "$ALERT_EMAIL" != $'none\n' ] || return 0
+    period=$("$PYTHON" deploy/cron_period.py "$REPAIR_SCHEDULE")
+    hold=$((period < 84600 ? period : 84600))
+    RENDER+=(-e "s/RANGE/$((2 * period - hold))/" -e "s/HOLD/$hold/")
+    ensure_policies deploy/repair/alerts/*.yaml
 }
 
 ensure_scheduler_api() {
@@ -169,6 +187,7 @@ remove_repair() {
     name_repair
     local schedules jobs secrets accounts bindings member=serviceAccount:$REPAIR_EMAIL
     local role=projects/$PROJECT/roles/$REPAIR_ROLE
+    remove_repair_alerts
     schedules=$(look scheduler jobs list "--location=$REGION" --format='value(name.basename())')
     ! has "$schedules" "$REPAIR" || cloud scheduler jobs delete "$REPAIR" "--location=$REGION"
     jobs=$(look run jobs list "--region=$REGION" --format='value(metadata.name)')
@@ -181,4 +200,12 @@ remove_repair() {
         cloud projects remove-iam-policy-binding "$PROJECT" --all "--member=$member" "--role=$role" --format=none
     accounts=$(look iam service-accounts list --format='value(email)')
     ! has "$accounts" "$REPAIR_EMAIL" || cloud iam service-accounts delete "$REPAIR_EMAIL"
+}
+
+remove_repair_alerts() {
+    local alert policy
+    find_group policies || return 0
+    while IFS=';' read -r -u 3 _ alert _ _ policy _; do
+        case $alert in repair-*) cloud "${FOUND[@]}" delete "$policy" ;; esac
+    done 3<<<"$(policies)"
 }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from google.cloud import firestore
 
-from tests import control_plane, repair_plane
+from tests import control_plane, monitoring_plane, repair_plane  # noqa: F401 - mounts its routes
 from tests.buildpack import Runtime
 from tests.control_plane import ControlPlane, State
 from tests.dt_api import EMAIL, KEY_ID, SECRET, DTApi
@@ -31,14 +31,16 @@ _STEP = """\
 set -euo pipefail
 trap 'rm -rf "$SCRATCH"' EXIT
 SCRATCH=$(mktemp -d)
-for name in common options repair; do source deploy/$name.sh; done
-CONNECT_DT_PROJECT='' SECRET_STDIN=''
+for name in common options monitoring repair; do source deploy/$name.sh; done
+APIS='' CONNECT_DT_PROJECT='' SECRET_STDIN='' APIS_ENABLED=''
 read_options "$@"
 check_repair
 PROJECT=demo-deploy REGION=europe-west1 NAME=dataconnector-endpoint ACCOUNT=dataconnector-endpoint PYTHON=python3
 IN_PROJECT=(--project=$PROJECT) DATABASE='(default)' COLLECTION=events DEVICES='' RETENTION_DAYS=365
 URL=https://endpoint.example
 step 8 "the connection" ""
+RENDER=(-e "s/FUNCTION/$NAME/g" -e "s/PROJECT/$PROJECT/g" -e "s/REGION/$REGION/g")
+plan_repair
 ensure_repair
 """
 
@@ -70,7 +72,7 @@ class Step:
 def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
     """Return gcloud on a fake Google Cloud that also has Cloud Run jobs and Cloud Scheduler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(control_plane, "_ROUTES", [*repair_plane.ROUTES, *control_plane._ROUTES])
+        patch.setattr(control_plane, "ROUTES", [*repair_plane.ROUTES, *control_plane.ROUTES])
         patch.setattr(control_plane, "APIS", [*control_plane.APIS, "cloudscheduler"])
         plane = ControlPlane(PROJECT, "127.0.0.1:1", lambda *_: "")
         deployer = Deployer(plane, tmp_path_factory.mktemp("deploy"), _gcloud_root())
@@ -179,6 +181,29 @@ def test_only_what_differs_changes(present: Step) -> None:
     assert repair_plane.schedules(present.plane)[REPAIR]["schedule"] == "0 3 * * *"
 
 
+def test_alert_policies(present: Step) -> None:
+    """With an address there is a policy for errors and one for missing runs, by the schedule; `none` removes them."""
+    run = present.run("--alert-email", "ops@example.com")
+    assert run.returncode == 0, run.stderr
+    policies = {each["userLabels"]["alert"]: each for each in present.plane.state.monitoring["alertPolicies"].values()}
+    present.run()
+    unchanged = present.plane.changes()
+    present.run("--repair-schedule", "0 3 * * *")
+    daily = [each for each in present.plane.changes() if "alertPolicies" in each.path]
+    present.run("--repair-schedule", "none")
+
+    assert policies.keys() == {"repair-errors", "repair-absent"}
+    log = policies["repair-errors"]["conditions"][0]["conditionMatchedLog"]
+    assert log["filter"].endswith(f'resource.labels.job_name="{REPAIR}" AND severity>=ERROR')
+    absent = policies["repair-absent"]["conditions"][0]["conditionPrometheusQueryLanguage"]
+    assert absent["query"].endswith(f'job_name="{REPAIR}",result="succeeded"}}[21600s])')
+    assert absent["duration"] == "21600s"
+    assert all(len(each["notificationChannels"]) == 1 for each in policies.values())
+    assert unchanged == []
+    assert len(daily) == 1
+    assert present.plane.state.monitoring["alertPolicies"] == {}
+
+
 def test_none_takes_it_away(present: Step) -> None:
     """`none` removes all that the repair needed, and a second time finds nothing."""
     first = present.run("--repair-schedule", "none")
@@ -227,13 +252,19 @@ def test_what_is_missing(step: Step, options: tuple[str, ...], environ: dict[str
 
 @pytest.mark.parametrize(
     "options",
-    [("--repair-schedule", "daily"), ("--repair-schedule", "* * *"), ("--repair-dt-project", "a/b")],
+    [
+        ("--repair-schedule", "daily"),
+        ("--repair-schedule", "* * *"),
+        ("--repair-schedule", "61 * * * *"),
+        ("--repair-dt-project", "a/b"),
+    ],
 )
 def test_wrong_options(deployer: Deployer, options: tuple[str, ...]) -> None:
-    """A wrong value causes one line and exit status 2, before anything is read."""
-    run = deployer.run(*options)
+    """A wrong value causes exit status 2 and one line that names the option, before anything is read or changed."""
+    run = deployer.run("--yes", *options)
 
-    assert (run.returncode, len(run.stderr.splitlines())) == (2, 1)
+    assert run.returncode == 2
+    assert options[0] in run.stderr.splitlines()[-1]
     assert deployer.plane.calls == []
 
 
