@@ -52,6 +52,14 @@ def revoke_tokens(handler: "_Handler") -> None:
     handler.refuse(401)
 
 
+def refuse_page_token(handler: "_Handler") -> None:
+    """Answer 400 to a request for a further page, as if its page token had expired; answer other requests normally."""
+    if "pageToken=" in handler.path:
+        handler.refuse(400)
+    else:
+        handler.answer()
+
+
 def demand_pause(handler: "_Handler") -> None:
     """Answer 429 with `Retry-After: 1`; earlier requests are counted in `too_early`."""
     handler.api.quiet_until = time.monotonic() + 1

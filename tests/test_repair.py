@@ -325,7 +325,7 @@ def test_wrong_endpoint(api: DTApi, capfd: pytest.CaptureFixture[str]) -> None:
 _RUN = """\
 import sys
 from backfill import checkpoint, transfer, cli
-checkpoint.LEASE_SECONDS = 3.0
+checkpoint.LEASE_SECONDS = 1.5
 sys.exit(cli.main(sys.argv[1:]))
 """
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -368,7 +368,7 @@ def wait_until(condition: Callable[[], Any]) -> None:
 
 def test_two_runs_at_once(process: Start, api: DTApi, database: firestore.Client, stored: Stored) -> None:
     """Of two runs at once one writes; the other one sees that the first is alive, and ends."""
-    events = make_events(600)
+    events = make_events(300)
     api.publish(SENSOR, events)
     api.connect("https://endpoint.invalid/")
 
@@ -379,7 +379,7 @@ def test_two_runs_at_once(process: Start, api: DTApi, database: firestore.Client
     status, report = finish(first)
 
     assert (second_status, skipped["outcome"], skipped["seen"]) == (0, "skipped", 0)
-    assert (status, report["outcome"], report["added"]) == (0, "complete", 600)
+    assert (status, report["outcome"], report["added"]) == (0, "complete", 300)
     assert stored().keys() == ids(events)
     assert all(found.create_time == found.update_time for found in database.collection("events").stream())
 
