@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source deploy/common.sh
 source deploy/options.sh
 source deploy/project.sh
+source deploy/settings.sh
 source deploy/database.sh
 source deploy/account.sh
 source deploy/secret.sh
@@ -14,29 +15,45 @@ source deploy/indexes.sh
 source deploy/function.sh
 source deploy/smoke.sh
 source deploy/metric.sh
+source deploy/request_log.sh
 source deploy/monitoring.sh
 source deploy/repair.sh
 source deploy/connect.sh
 source deploy/report.sh
+source deploy/rollback.sh
+source deploy/remove.sh
 
 main() {
     trap explain_failure EXIT
     SCRATCH=$(mktemp -d)
     read_options "$@"
     check_options
-    set_defaults
     check_machine
     read_secret
     choose_project
+    check_project
+    read_state
+    if [ -n "$ROLLBACK" ]; then
+        roll_back
+    elif [ -n "$REMOVE" ]; then
+        remove
+    else
+        deploy
+    fi
+    STEP=''
+}
+
+deploy() {
+    complete_settings
+    read_database
     show_plan
     confirm
-    check_project
     ensure_apis
     ensure_database
     ensure_account
     ensure_secret
     ensure_indexes
-    deploy_function
+    ensure_function
     smoke_test
     finish
 }

@@ -1,1 +1,1 @@
-"""Helpers of `deploy.sh`: the smoke test and the Data Connector."""
+"""Helpers of `deploy.sh`: the smoke test, the Data Connector, the DT organization, and its files of data."""

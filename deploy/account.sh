@@ -1,40 +1,86 @@
-# Step 3: the service account and its role. Sourced by deploy.sh; see deploy/common.sh.
+# Step 3: the service accounts of the function and of its build. Sourced by deploy.sh; see deploy/common.sh.
+
+values+=" account build-service-account"
 
 # The function only creates documents, for which one permission is enough; for devices it also reads and updates.
 # roles/datastore.user would also allow it to read, change and delete every document of every database.
 ROLE=dataconnectorEventCreator
+DEVICE_PERMISSIONS=datastore.entities.create,datastore.entities.get,datastore.entities.update
+
+# What a build reads and writes: its source, its image and its log. The first of these roles holds all three.
+BUILD_ROLES="roles/storage.objectViewer roles/artifactregistry.writer roles/logging.logWriter"
+ALL_BUILD_ROLES="roles/cloudbuild.builds.builder roles/editor roles/owner"
 
 ensure_account() {
-    step 3 "the service account" "This step needs roles/iam.serviceAccountAdmin, roles/iam.roleAdmin and \
+    step 3 "the service accounts" "This step needs roles/iam.serviceAccountAdmin, roles/iam.roleAdmin and \
 roles/resourcemanager.projectIamAdmin."
-    local accounts permissions=datastore.entities.create
-    permissions+=${DEVICES:+,datastore.entities.get,datastore.entities.update}
+    local accounts bindings permissions=datastore.entities.create
+    [ -z "$DEVICES" ] || permissions=$DEVICE_PERMISSIONS
     accounts=$(look iam service-accounts list --format='value(email)')
-    has "$accounts" "$EMAIL" ||
-        cloud iam service-accounts create "$ACCOUNT" "--display-name=Stores Data Connector events"
-    ensure_role "$permissions"
-    ensure_binding
-}
-
-ensure_role() {
-    local role present
-    role=$(look iam roles list --show-deleted --format='csv[no-heading](name.basename(),deleted)')
-    if has "$role" "$ROLE,True"; then
-        cloud iam roles undelete $ROLE --format=none
-    elif ! has "$role" "$ROLE,"; then
-        cloud iam roles create $ROLE "--title=Data Connector event creator" "--permissions=$1" --stage=GA --format=none
-        return
-    fi
-    present=$(look iam roles describe "$ROLE" --format='value[delimiter=","](includedPermissions)')
-    [ "$present" = "$1" ] || cloud iam roles update $ROLE "--permissions=$1" --format=none
-}
-
-ensure_binding() {
-    local bindings member=serviceAccount:$EMAIL role=projects/$PROJECT/roles/$ROLE
-    local condition="resource.name==\"projects/$PROJECT/databases/$DATABASE\""
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
-    has "$bindings" "$member $role $condition" ||
-        retry 180 cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" \
-            "--condition=^;^expression=$condition;title=only $DATABASE" --format=none
+    create_account "$EMAIL" "Stores Data Connector events"
+    ensure_role "$permissions"
+    bind "$EMAIL" "projects/$PROJECT/roles/$ROLE" "resource.name==\"projects/$PROJECT/databases/$DATABASE\""
+    ensure_build_account
+}
+
+# An account of another project is not made here.
+create_account() {
+    has "$accounts" "$1" || [ "$1" != "$(account_email "${1%%@*}")" ] ||
+        create 60 cloud iam service-accounts create "${1%%@*}" "--display-name=$2" --format=none
+}
+
+# Permissions that the present revision still needs stay until the next one serves: see narrow_role.
+ensure_role() {
+    local role present
+    role=$(look iam roles describe "$ROLE" --format='csv[no-heading](name.basename(),deleted,includedPermissions)')
+    case $role in
+    '')
+        cloud iam roles create $ROLE "--title=Data Connector event creator" "--permissions=$1" --stage=GA --format=none
+        return ;;
+    "$ROLE,True,"*) cloud iam roles undelete $ROLE --format=none ;;
+    esac
+    present=$(tr ';' '\n' <<<"${role##*,}" | sort | paste -sd , -)
+    [ "$present" = "$1" ] || [ "$present" = "$DEVICE_PERMISSIONS" ] ||
+        cloud iam roles update $ROLE "--permissions=$1" --format=none
+    WIDE_ROLE=''
+    [ "$present" = "$1" ] || [ "$present" != "$DEVICE_PERMISSIONS" ] || is_shared || WIDE_ROLE=true
+}
+WIDE_ROLE=''
+
+# The role belongs to the project: the functions of other accounts may need what this one does not.
+is_shared() {
+    grep -F " projects/$PROJECT/roles/$ROLE" <<<"$bindings" | grep -qvF "serviceAccount:$EMAIL "
+}
+
+# After the new revision has answered: without devices it creates documents only.
+narrow_role() {
+    [ -z "$WIDE_ROLE" ] || cloud iam roles update $ROLE --permissions=datastore.entities.create --format=none
+}
+
+# bind EMAIL ROLE [CONDITION]
+bind() {
+    local member=serviceAccount:$1 condition=None
+    [ -z "${3:-}" ] || condition="^;^expression=$3;title=only $DATABASE"
+    has "$bindings" "$member $2 ${3:-}" || has "$bindings" "$member $2${3:+ $3}" ||
+        retry 180 cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$2" \
+            "--condition=$condition" --format=none
+}
+
+# New projects give the default build account no role, and a build says so after minutes. A function that was built
+# keeps its account.
+ensure_build_account() {
+    local role member
+    BUILD_EMAIL=$(account_email "$BUILD_SERVICE_ACCOUNT")
+    [ -n "$BUILD_EMAIL" ] || [ -z "$NOW_EXISTS" ] || return 0
+    BUILD_EMAIL=${BUILD_EMAIL:-$(account_email dataconnector-build)}
+    member=serviceAccount:$BUILD_EMAIL
+    create_account "$BUILD_EMAIL" "Builds the Data Connector endpoint"
+    for role in $ALL_BUILD_ROLES; do
+        ! grep -qE "^$member $role ?$" <<<"$bindings" || return 0
+    done
+    for role in $BUILD_ROLES; do
+        bind "$BUILD_EMAIL" "$role"
+    done
 }

@@ -26,6 +26,7 @@
 #             command is not first, write gcloud … "${IN_PROJECT[@]}" --quiet.
 #   retry     retry SECONDS COMMAND …, for example `retry 180 cloud projects add-iam-policy-binding …`
 #             Repeats a command of this file for as long as its error is one that passes by itself: see `is_temporary`.
+#             `create` is the same for a command that makes something which a list may lack although it exists.
 #   steps     `step NUMBER TITLE ADVICE` at the begin of each of the eight steps; the advice is printed if the step fails.
 #             `fail TEXT` ends with exit status 1, `refuse TEXT` with 2: one line that says what to do. `say` prints.
 #   removal   `remove_NAME`, called by --remove, takes away what the step makes, by `look` and `run` as well.
@@ -162,6 +163,13 @@ retry() {
         sleep $pause
         pause=$((pause < 15 ? pause * 2 : 30))
     done
+}
+
+# create SECONDS COMMAND …: as retry; that something exists already is no error, because a list may lack it for a while.
+create() {
+    retry "$@" && return
+    grep -qE 'ALREADY_EXISTS|already exists' "$SCRATCH/retry" || return 1
+    say "It exists already."
 }
 
 # Errors that Google asks to retry: an API that was just enabled, a service account or a role that is not known

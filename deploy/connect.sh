@@ -2,7 +2,7 @@
 # "${SECRET_LINES[@]}" is the command that prints the signature secret; SECRET is empty without a secret. URL_OPTION is
 # --url=URL, and with --dry-run, before there is a function, --url=$(…), a command for the shell.
 
-flags+=" prove"
+flags+=" prove wait-for-event"
 values+=" connect-dt-project dt-labels dt-event-types"
 EVENT_SECONDS=1800 # that --wait-for-event waits: a sensor reports at least every 15 minutes as a rule
 
@@ -65,12 +65,6 @@ ensure_connector() {
 wait_for_event() {
     run bash deploy/credentials.sh "$PROJECT" '|' "$PYTHON" deploy/smoke_test.py "--documents=$(documents)" \
         "--wait-for-event=$EVENT_SECONDS"
-}
-
-# Prints the URL of the collection in Firestore's REST API.
-documents() {
-    printf %s "${CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE:-https://firestore.googleapis.com/}v1/projects/$PROJECT" \
-        "/databases/$DATABASE/documents/$COLLECTION"
 }
 
 # With --remove, before anything else is removed: the Data Connectors of this endpoint are deleted.

@@ -17,12 +17,12 @@ from dtcloud.account import MissingCredentials, sign_in
 from dtcloud.data_connectors import DataConnector, DataConnectorError, Wanted
 
 _EXAMPLE = (
-    "python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app \\",
-    "    --labels name,room < secret.txt",
-    "python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app \\",
-    "    --no-secret",
-    "python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app \\",
-    "    --disconnect",
+    "python -m deploy.data_connector --project bhmh0143iktucae701vg \\",
+    "    --url https://x.run.app --labels name,room < secret.txt",
+    "python -m deploy.data_connector --project bhmh0143iktucae701vg \\",
+    "    --url https://x.run.app --no-secret",
+    "python -m deploy.data_connector --project bhmh0143iktucae701vg \\",
+    "    --url https://x.run.app --disconnect",
 )
 _FIELDS = {"labels": "labels", "events": "event types", "status": "status", "httpConfig": "signature secret"}
 

@@ -44,9 +44,9 @@ ensure_ttl() {
     [ $wanted = $now ] || background fields ttls update expireAt "--collection-group=$1" $wanted
 }
 
-# Field operations on one collection collide while the first one runs.
+# Field operations on one collection collide while the first one runs. What gcloud says of an operation is not of use.
 background() {
-    retry 600 cloud firestore "$@" "--database=$DATABASE" --async --format=none
+    create 600 cloud firestore "$@" "--database=$DATABASE" --async --no-user-output-enabled
     [ -n "$BACKGROUND_SAID" ] || say "Firestore applies these changes in the background, and stores events meanwhile."
     BACKGROUND_SAID=true
 }

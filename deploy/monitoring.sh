@@ -19,6 +19,8 @@ plan_monitoring() {
 }
 
 ensure_monitoring() {
+    local advice=$ADVICE
+    ADVICE+=" Metrics, dashboard and alerts need roles/logging.configWriter and roles/monitoring.editor."
     RENDER=(-e "s/FUNCTION/$NAME/g" -e "s/PROJECT/$PROJECT/g" -e "s/REGION/$REGION/g" -e "s/DATABASE/$DATABASE/g")
     ensure_log_metric lag
     ensure_log_metric refusals
@@ -28,6 +30,7 @@ ensure_monitoring() {
     elif [ -n "$ALERT_EMAIL$ALERT_CHANNEL" ]; then
         ensure_policies deploy/alerts/*.yaml
     fi
+    ADVICE=$advice
 }
 
 ensure_log_metric() {
@@ -36,7 +39,7 @@ ensure_log_metric() {
     present=$(look logging metrics describe "$NAME-$1" --format='value(filter)')
     [ "$present" != "$wanted" ] || return 0
     [ -z "$present" ] || change=update
-    run sed "${RENDER[@]}" "$file" '|' gcloud logging metrics $change "$NAME-$1" --config-from-file=- \
+    retry 180 run sed "${RENDER[@]}" "$file" '|' gcloud logging metrics $change "$NAME-$1" --config-from-file=- \
         "${IN_PROJECT[@]}" --quiet --format=none
 }
 
@@ -63,23 +66,24 @@ change_dashboard() {
     local command=("$1")
     [ "$1" = create ] || command+=("$NAME")
     shift
-    run sed "${RENDER[@]}" -e "s/DIGEST/$digest/" "$@" deploy/dashboard.json '|' \
+    retry 180 run sed "${RENDER[@]}" -e "s/DIGEST/$digest/" "$@" deploy/dashboard.json '|' \
         gcloud monitoring dashboards "${command[@]}" --config-from-file=- "${IN_PROJECT[@]}" --quiet --format=none
 }
 
 report_monitoring() {
     printf '%s\n' "Dashboard: https://console.cloud.google.com/monitoring/dashboards/builder/$NAME?project=$PROJECT"
     [ -n "$ALERT_EMAIL$ALERT_CHANNEL" ] ||
-        printf '%s\n' "To be told of failures and of silence: ./deploy.sh --alert-email ADDRESS"
+        printf '%s\n' "To be notified of failures and of silence, if you are not yet: ./deploy.sh --alert-email ADDRESS"
 }
 
 # --- alert policies --------------------------------------------------------------------------------------------------
 
 # Sets FOUND to the command for a group of `gcloud monitoring`, in the release track that this gcloud has it in.
 find_group() {
-    for FOUND in "monitoring $1" "beta monitoring $1" "alpha monitoring $1"; do
-        # shellcheck disable=SC2206  # words
-        FOUND=($FOUND)
+    local track
+    for track in '' beta alpha; do
+        # shellcheck disable=SC2206  # no word if the track is empty
+        FOUND=($track monitoring "$1")
         ! gcloud "${FOUND[@]}" --help >/dev/null 2>&1 || return 0
     done
     return 1
@@ -148,7 +152,7 @@ ensure_channels() {
         channels+=,projects/$PROJECT/notificationChannels/${each##*/}
     done
     for each in $ALERT_EMAIL; do
-        channel=$(grep -F -m 1 "email $each " <<<"$present" | cut -d ' ' -f 3 || true)
+        channel=$(grep -iF -m 1 "email $each " <<<"$present" | cut -d ' ' -f 3 || true)
         [ -n "$channel" ] || make_channel "$each"
         channels+=,$channel
     done
@@ -164,7 +168,7 @@ make_channel() {
         channel="\$($(quoted gcloud "${FOUND[@]}" list "--filter=labels.email_address=$1" "--format=value(name)" \
             "${IN_PROJECT[@]}"))"
     else
-        channel=$(cloud "${create[@]}")
+        channel=$(retry 180 cloud "${create[@]}")
     fi
 }
 

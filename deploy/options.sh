@@ -1,11 +1,11 @@
 # The options of deploy.sh. Sourced by deploy.sh; see deploy/common.sh.
 
-flags+=" yes dry-run force secret-stdin rotate-secret retire-secret show-secret"
-values+=" project region name database location collection devices organization-id retention-days leeway log-level \
-secret account runtime concurrency cpu memory timeout min-instances max-instances patience"
+flags+=" yes dry-run"
+values+=" project region name collection devices organization-id retention-days leeway log-level"
 lists+=" index"
 
 NAMED='' # the options of this run
+GCLOUD_FLAGS=()
 
 read_options() {
     local name
@@ -15,6 +15,7 @@ read_options() {
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) cat deploy/usage.txt && exit 0 ;;
+        --) shift && GCLOUD_FLAGS=("$@") && break ;;
         --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
         --*) read_option "$@" && shift "$USED" ;;
         *) refuse "$1 is not an option" ;;
@@ -71,38 +72,45 @@ must() {
 }
 
 check_options() {
-    local number='0|[1-9][0-9]{0,5}'
-    must DATABASE '\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]' "a database id"
-    must COLLECTION '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
-    must DEVICES '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
-    must INDEX '(labels\.[A-Za-z_][A-Za-z0-9_]*[[:space:]]+)+' "labels.NAME, with letters, digits and _"
-    must ORGANIZATION_ID '[A-Za-z0-9]+(,[A-Za-z0-9]+)*' "ids of DT organizations, separated by commas"
-    must RETENTION_DAYS '[2-9]|[1-9][0-9]{1,5}' "a whole number of days, 2 or more"
-    must LEEWAY "$number" "a whole number of seconds"
-    must LOG_LEVEL 'DEBUG|INFO|WARNING|ERROR|CRITICAL' "DEBUG, INFO, WARNING, ERROR or CRITICAL"
-    must NAME '[a-z]([a-z0-9-]{0,61}[a-z0-9])?' "lower-case letters, digits and -"
+    NAME=${NAME:-dataconnector-endpoint}
+    check_data_options
+    check_function_options
     must SECRET '[A-Za-z0-9_-]{1,255}' "letters, digits, - and _"
+    must SECRET_LOCATIONS '[a-z0-9-]+(,[a-z0-9-]+)*' "regions, separated by commas"
     must ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9]' "6 to 30 lower-case letters, digits and -"
-    must CONCURRENCY "$number" "a whole number"
-    must MIN_INSTANCES "$number" "a whole number"
-    must MAX_INSTANCES "$number" "a whole number"
-    must PATIENCE "$number" "a whole number of seconds"
+    must BUILD_SERVICE_ACCOUNT '[a-z][a-z0-9-]{4,28}[a-z0-9](@[a-z0-9.-]+)?' "the name or the address of an account"
     case $SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET in
     truetrue*) refuse "--secret-stdin, --rotate-secret and --retire-secret exclude each other" ;;
     esac
+    [ "$ROLLBACK$REMOVE" != truetrue ] || refuse "--rollback and --remove exclude each other"
+    [ -z "$WITH_EVENTS" ] || [ -n "$REMOVE" ] || refuse "--with-events needs --remove"
+    [ -z "$NO_REQUEST_LOG" ] || [ -z "$REQUEST_LOG" ] || refuse "--no-request-log and --request-log exclude each other"
     check_connect
     check_monitoring
     check_repair
 }
 
-set_defaults() {
-    NAME=${NAME:-dataconnector-endpoint} PATIENCE=${PATIENCE:-120}
-    DATABASE=${DATABASE:-(default)} COLLECTION=${COLLECTION:-events} LEEWAY=${LEEWAY:-10} LOG_LEVEL=${LOG_LEVEL:-INFO}
-    ACCOUNT=${ACCOUNT:-dataconnector-endpoint} RUNTIME=${RUNTIME:-python313} CONCURRENCY=${CONCURRENCY:-80}
-    CPU=${CPU:-1} MEMORY=${MEMORY:-512Mi} TIMEOUT=${TIMEOUT:-30s}
-    MIN_INSTANCES=${MIN_INSTANCES:-0} MAX_INSTANCES=${MAX_INSTANCES:-100}
-    [ -n "$ORGANIZATION_ID" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET$SHOW_SECRET" ] ||
-        SECRET=${SECRET:-dt-signature-secret}
-    [ "$DEVICES" != "$COLLECTION" ] && [ "$DEVICES" != "${COLLECTION}_quarantine" ] ||
-        refuse "--devices must be another collection than those of the events"
+check_data_options() {
+    must DATABASE '\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]' "a database id"
+    must LOCATION '[a-z]+[0-9]|[a-z]+-[a-z]+[0-9]+' "a location such as eur3 or europe-west1"
+    must COLLECTION '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _"
+    must DEVICES '[A-Za-z0-9][A-Za-z0-9_-]{0,99}' "letters, digits, - and _, or none"
+    must INDEX '(labels\.[A-Za-z_][A-Za-z0-9_]*[[:space:]]+)+' "labels.NAME, with letters, digits and _"
+    must ORGANIZATION_ID '[A-Za-z0-9]+(,[A-Za-z0-9]+)*' "ids of DT organizations, separated by commas, or none"
+    must RETENTION_DAYS 'none|[2-9]|[1-9][0-9]{1,5}' "a whole number of days, 2 or more, or none"
+}
+
+check_function_options() {
+    local number='0|[1-9][0-9]{0,5}'
+    must LEEWAY "$number" "a whole number of seconds"
+    must LOG_LEVEL 'DEBUG|INFO|WARNING|ERROR|CRITICAL' "DEBUG, INFO, WARNING, ERROR or CRITICAL"
+    must NAME '[a-z]([a-z0-9-]{0,47}[a-z0-9])?' "at most 49 lower-case letters, digits and -"
+    must RUNTIME 'python3[0-9]+' "a runtime such as python313"
+    must CONCURRENCY "$number" "a whole number"
+    must CPU '[0-9]+|0?\.[0-9]+' "a number of CPUs such as 1 or 0.5"
+    must MEMORY '[1-9][0-9]*([KMG]i?B?)?' "a size such as 512Mi"
+    must TIMEOUT '[1-9][0-9]*[sm]?' "a duration such as 30s"
+    must MIN_INSTANCES "$number" "a whole number"
+    must MAX_INSTANCES "$number" "a whole number"
+    must PATIENCE "$number" "a whole number of seconds"
 }

@@ -1,4 +1,9 @@
-# Step 1: the machine, the project and the plan. Sourced by deploy.sh; see deploy/common.sh.
+# Step 1: the machine and the project. Sourced by deploy.sh; see deploy/common.sh.
+
+# A Python 3.8 or newer with certificates of authorities; the one of python.org has none on macOS at first.
+USABLE='import os, ssl, sys
+paths = ssl.get_default_verify_paths()
+sys.exit(sys.version_info < (3, 8) or not (paths.cafile or paths.capath and os.listdir(paths.capath)))'
 
 check_machine() {
     step 1 "checks" "Fix the problem above."
@@ -9,7 +14,7 @@ check_machine() {
         command -v $tool >/dev/null || fail "$tool is not installed. For gcloud see https://cloud.google.com/sdk/docs/install"
     done
     PYTHON=python3
-    command -v python3 >/dev/null || PYTHON=$(gcloud info --format='value(basic.python_location)')
+    python3 -c "$USABLE" 2>/dev/null || PYTHON=$(gcloud info --format='value(basic.python_location)')
     export CLOUDSDK_CORE_DISABLE_PROMPTS=1
 }
 
@@ -25,8 +30,6 @@ choose_project() {
     must PROJECT '[a-z][a-z0-9.:-]{4,61}[a-z0-9]' "a project id"
     must REGION '[a-z]+-[a-z]+[0-9]+' "a region such as europe-west1"
     IN_PROJECT=("--project=$PROJECT")
-    LOCATION=${LOCATION:-$REGION}
-    EMAIL=$ACCOUNT@$PROJECT.iam.gserviceaccount.com
 }
 
 check_project() {
@@ -40,28 +43,4 @@ id is correct, and that this account has access to the project."
     else
         say "Cannot read whether billing is enabled; if it is disabled, the next step fails:" "$(cat "$SCRATCH/billing")"
     fi
-}
-
-show_plan() {
-    plan Project "$PROJECT"
-    plan Region "$REGION"
-    plan Function "$NAME ($RUNTIME), public, as $EMAIL"
-    plan Firestore "$DATABASE, collections $COLLECTION and ${COLLECTION}_quarantine"
-    plan Retention "${RETENTION_DAYS:-unlimited}${RETENTION_DAYS:+ days}"
-    plan Secret "${SECRET:-none}"
-    plan Devices "${DEVICES:-not kept}"
-    plan "DT org." "${ORGANIZATION_ID:-none}"
-    plan_connect
-    plan_monitoring
-    plan_repair
-}
-
-confirm() {
-    local answer=''
-    [ -z "$YES$DRY_RUN" ] || return 0
-    read -r -p "Continue? [y/N] " answer || true
-    case $answer in
-    y | Y | yes) ;;
-    *) STEP='' && fail "Nothing was changed." ;;
-    esac
 }

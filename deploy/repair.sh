@@ -7,7 +7,6 @@ flags+=" dt-key-stdin"
 # It creates documents, finds the markers of `forget`, and updates its checkpoint and the states of the devices.
 REPAIR_ROLE=dataconnectorRepair
 REPAIR_PERMISSIONS=datastore.entities.create,datastore.entities.get,datastore.entities.list,datastore.entities.update
-DT_KEY=dt-service-account-key # in Secret Manager
 REPAIR_FILES="backfill command_line dtcloud receiver deploy/repair"
 
 check_repair() {
@@ -27,10 +26,10 @@ plan_repair() {
     [ -z "$REPAIR_SCHEDULE" ] || plan Repair "$REPAIR_SCHEDULE${REPAIR_DT_PROJECT:+, of the DT project $REPAIR_DT_PROJECT}"
 }
 
+# A service account's name has at most 30 characters.
 name_repair() {
-    REPAIR=$NAME-repair
-    REPAIR_ACCOUNT=${ACCOUNT:0:23}-repair # a service account's name has at most 30 characters
-    REPAIR_EMAIL=$REPAIR_ACCOUNT@$PROJECT.iam.gserviceaccount.com
+    REPAIR=$NAME-repair DT_KEY=$NAME-dt-key
+    REPAIR_EMAIL=$(account_email "${NAME:0:23}-repair")
 }
 
 # Without --repair-schedule, a repair that exists stays, and is brought up to date.
@@ -44,7 +43,8 @@ ensure_repair() {
         remove_repair
         return
     fi
-    ADVICE="The endpoint itself is ready. The repair needs the roles of the steps 2 to 6 and roles/cloudscheduler.admin."
+    ADVICE="The endpoint itself is ready. The repair needs the roles of the steps 2 to 6 and roles/cloudscheduler.admin. \
+Its build uses the project's default build account: if that lacks a permission, grant it roles/run.builder."
     ensure_scheduler_api
     ensure_repair_account
     ensure_dt_key
@@ -71,15 +71,17 @@ ensure_repair_alerts() {
 ensure_scheduler_api() {
     local enabled
     enabled=$(look services list --enabled --format='value(config.name)')
-    has "$enabled" cloudscheduler.googleapis.com || cloud services enable cloudscheduler.googleapis.com --format=none
+    ! has "$enabled" cloudscheduler.googleapis.com || return 0
+    cloud services enable cloudscheduler.googleapis.com --format=none
+    [ -n "$DRY_RUN" ] || APIS_ENABLED=true
 }
 
 ensure_repair_account() {
-    local accounts roles bindings member=serviceAccount:$REPAIR_EMAIL role=projects/$PROJECT/roles/$REPAIR_ROLE
-    local condition="resource.name==\"projects/$PROJECT/databases/$DATABASE\""
+    local accounts bindings roles
     accounts=$(look iam service-accounts list --format='value(email)')
-    has "$accounts" "$REPAIR_EMAIL" ||
-        cloud iam service-accounts create "$REPAIR_ACCOUNT" "--display-name=Repairs Data Connector events"
+    bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
+    create_account "$REPAIR_EMAIL" "Repairs Data Connector events"
     roles=$(look iam roles list --show-deleted --format='csv[no-heading](name.basename(),deleted)')
     if has "$roles" "$REPAIR_ROLE,True"; then
         cloud iam roles undelete $REPAIR_ROLE --format=none
@@ -87,11 +89,8 @@ ensure_repair_account() {
         cloud iam roles create $REPAIR_ROLE "--title=Data Connector event repair" \
             "--permissions=$REPAIR_PERMISSIONS" --stage=GA --format=none
     fi
-    bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
-        --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
-    has "$bindings" "$member $role $condition" ||
-        retry 180 cloud projects add-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" \
-            "--condition=^;^expression=$condition;title=only $DATABASE" --format=none
+    bind "$REPAIR_EMAIL" "projects/$PROJECT/roles/$REPAIR_ROLE" \
+        "resource.name==\"projects/$PROJECT/databases/$DATABASE\""
 }
 
 # A secret with three lines: key id, secret, e-mail address. The job reads the newest version each time.
@@ -100,7 +99,7 @@ ensure_dt_key() {
     local source=environment
     [ -z "$DT_KEY_STDIN" ] || source=$SCRATCH/dt-key
     secrets=$(look secrets list --format='value(name.basename())')
-    has "$secrets" "$DT_KEY" || cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
+    has "$secrets" "$DT_KEY" || create 180 cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
     update_dt_key "$secrets"
     bindings=$(look secrets get-iam-policy "$DT_KEY" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
@@ -185,8 +184,7 @@ ensure_schedule() {
 # stays in Firestore, so that a repair that is switched on again goes on where this one was.
 remove_repair() {
     name_repair
-    local schedules jobs secrets accounts bindings member=serviceAccount:$REPAIR_EMAIL
-    local role=projects/$PROJECT/roles/$REPAIR_ROLE
+    local schedules jobs secrets accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
     remove_repair_alerts
     schedules=$(look scheduler jobs list "--location=$REGION" --format='value(name.basename())')
     ! has "$schedules" "$REPAIR" || cloud scheduler jobs delete "$REPAIR" "--location=$REGION"
@@ -194,12 +192,13 @@ remove_repair() {
     ! has "$jobs" "$REPAIR" || cloud run jobs delete "$REPAIR" "--region=$REGION"
     secrets=$(look secrets list --format='value(name.basename())')
     ! has "$secrets" "$DT_KEY" || cloud secrets delete "$DT_KEY"
+    accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
-    ! has "$bindings" "$member $role" ||
-        cloud projects remove-iam-policy-binding "$PROJECT" --all "--member=$member" "--role=$role" --format=none
-    accounts=$(look iam service-accounts list --format='value(email)')
-    ! has "$accounts" "$REPAIR_EMAIL" || cloud iam service-accounts delete "$REPAIR_EMAIL"
+    has "$accounts" "$REPAIR_EMAIL" || return 0
+    remove_member "$REPAIR_EMAIL"
+    grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$REPAIR_EMAIL " ||
+        cloud iam roles delete "$REPAIR_ROLE" --format=none
 }
 
 remove_repair_alerts() {

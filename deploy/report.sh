@@ -1,12 +1,14 @@
-# Step 8: what the user does next. Sourced by deploy.sh; see deploy/common.sh.
+# Step 8: the connection and what the user does next. Sourced by deploy.sh; see deploy/common.sh.
 
 finish() {
     step 8 "the connection" "The endpoint itself is ready."
+    mark_rotation
+    narrow_role
+    ensure_request_log
     ensure_metric
     ensure_monitoring
     ensure_repair
     connect
-    STEP=''
     [ -n "$DRY_RUN" ] || report
 }
 
@@ -22,6 +24,8 @@ report() {
         printf 'Signature secret: '
         show_secret
     fi
+    [ -z "$ROTATE_SECRET" ] || printf '%s\n\n' "Both secrets are accepted. Give the new one to each Data Connector; 13 \
+hours later, and not before all of them sign with it: ./deploy.sh --retire-secret"
     report_monitoring
 }
 

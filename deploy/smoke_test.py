@@ -23,16 +23,18 @@ import uuid
 from typing import Any
 
 _DESCRIPTION = """\
-Deliver a synthetic event to an endpoint, as DT Cloud does, and delete its document. The first line of standard input
-is an access token for Firestore's REST API; each further line is a signature secret. With --wait-for-event, wait then
-until an event from DT is stored; without --url, do only that.
+Deliver a synthetic event to an endpoint, as DT Cloud does, and delete its
+document. The first line of standard input is an access token for Firestore's
+REST API; each further line is a signature secret. With --wait-for-event, wait
+then until an event from DT is stored; without --url, do only that.
 """
 _EXAMPLE = """\
 examples:
-  { gcloud auth print-access-token && cat secret.txt; } | python3 deploy/smoke_test.py --url https://x.run.app \\
-    --documents 'https://firestore.googleapis.com/v1/projects/P/databases/(default)/documents/events'
-  gcloud auth print-access-token | python3 deploy/smoke_test.py --wait-for-event 1800 \\
-    --documents 'https://firestore.googleapis.com/v1/projects/P/databases/(default)/documents/events'
+  EVENTS='https://firestore.googleapis.com/v1/projects/P/databases/(default)/documents/events'
+  { gcloud auth print-access-token && cat secret.txt; } |
+    python3 deploy/smoke_test.py --url https://x.run.app --documents "$EVENTS"
+  gcloud auth print-access-token |
+    python3 deploy/smoke_test.py --documents "$EVENTS" --wait-for-event 1800
 """
 _TIMEOUT = 60.0  # seconds; includes a cold start
 _PAUSE = 2.0  # seconds
@@ -47,6 +49,7 @@ _REASONS = {
     500: "see the traceback in the function's log",
     503: "Firestore refuses the event: see the function's log",
 }
+_TEMPORARY = (0, 429, 500, 502, 503, 504)
 _FIRESTORE_REASONS = {
     401: "the access token is not valid or has expired",
     403: "the account of the access token may not use this database: it needs roles/datastore.user",
@@ -56,6 +59,10 @@ _FIRESTORE_REASONS = {
 
 class SmokeTestError(Exception):
     """Raised if the endpoint does not behave as expected; the text is one line that says how."""
+
+
+class _TemporaryError(SmokeTestError):
+    """Raised if Firestore cannot answer a query now."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -233,7 +240,12 @@ def wait_for_event(documents: str, token: str, seconds: float, target: str = "",
     limit = time.monotonic() + seconds
     since = since or ("" if target else database_time(documents, token))
     while True:
-        for document in _newest(documents, token, target):
+        try:
+            found = _newest(documents, token, target)
+        except _TemporaryError as error:
+            _say(f"{error}; trying again")
+            found = []
+        for document in found:
             if stored := _describe(document, since):
                 return stored
         if time.monotonic() > limit:
@@ -269,8 +281,9 @@ def _query(documents: str, token: str, query: dict[str, Any]) -> list[dict[str, 
     headers = {**_authorization(documents, token), "Content-Type": "application/json"}
     status, answer = _request("POST", f"{parent}:runQuery", headers, body)
     if status != 200:  # noqa: PLR2004 - an HTTP status
+        kind = _TemporaryError if status in _TEMPORARY else SmokeTestError
         reason = _FIRESTORE_REASONS.get(status, answer[:200])
-        raise SmokeTestError(f"Firestore answered the query with {status or 'nothing'} ({reason})")
+        raise kind(f"Firestore answered the query with {status or 'nothing'} ({reason})")
     results: list[dict[str, Any]] = json.loads(answer)
     return results
 

@@ -1,4 +1,4 @@
-"""DT's REST API: sign-in, history, Data Connectors."""
+"""DT's REST API: sign-in, history, Data Connectors, emulated sensors, organizations."""
 
 import os
 

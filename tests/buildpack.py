@@ -111,5 +111,5 @@ def _interpreter(runtime: str) -> str:
 
 
 def _secret_environ(function: dict[str, Any], secrets: dict[str, list[bytes]]) -> dict[str, str]:
-    wanted = function["serviceConfig"]["secretEnvironmentVariables"]
+    wanted = function["serviceConfig"].get("secretEnvironmentVariables", [])
     return {each["key"]: secrets[each["secret"]][int(each["version"]) - 1].decode() for each in wanted}

@@ -56,6 +56,7 @@ def serve(sdk: str, address: str) -> None:
     sys.path[:0] = [f"{sdk}/lib", f"{sdk}/lib/third_party"]
     gcloud_main = __import__("googlecloudsdk.gcloud_main").gcloud_main
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _resolve_regions()
     modules = Path(f"{address}.modules")
     modules.touch()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -68,6 +69,18 @@ def serve(sdk: str, address: str) -> None:
                 if os.fork() == 0:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     _run(gcloud_main, connection, modules)
+
+
+def _resolve_regions() -> None:
+    """Let europe-west1-127.0.0.1 be 127.0.0.1: for Cloud Run, gcloud puts the region before the host of the API."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(host, str) and host.endswith("-127.0.0.1"):
+            host = "127.0.0.1"
+        return resolve(host, *arguments, **options)
+
+    socket.getaddrinfo = getaddrinfo
 
 
 def _preload(modules: Path) -> None:

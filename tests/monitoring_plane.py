@@ -1,11 +1,12 @@
-"""The parts of the fake control plane that deploy.sh uses to watch the function: Logging's metrics and Monitoring.
+"""The parts of the fake control plane that deploy.sh uses to watch the function: Monitoring, and queries of Firestore.
 
 Monitoring refuses a policy on a log-based metric that does not exist, returns policies in a form of its own, and
 refuses the update of a dashboard without its etag, as Google's does. The module adds its routes when it is imported.
 """
 
+import hashlib
+import json
 import re
-import uuid
 from typing import Any
 
 import httpx
@@ -75,18 +76,10 @@ def _update_dashboard(plane: ControlPlane, body: Json, _query: _Query, name: str
 
 
 def _store_dashboard(plane: ControlPlane, body: Json, name: str) -> Json:
-    plane.state.monitoring["dashboards"][name] = {**body, "name": name, "etag": uuid.uuid4().hex}
+    content = {key: value for key, value in body.items() if key != "etag"}
+    etag = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    plane.state.monitoring["dashboards"][name] = {**content, "name": name, "etag": etag}
     return plane.state.monitoring["dashboards"][name]
-
-
-def _update_metric(plane: ControlPlane, body: Json, _query: _Query, name: str) -> Json:
-    plane.state.metrics[name] = {**body, "name": name}
-    return plane.state.metrics[name]
-
-
-def _delete_metric(plane: ControlPlane, _body: Any, _query: _Query, name: str) -> Json:
-    del plane.state.metrics[name]
-    return {}
 
 
 def _run_query(plane: ControlPlane, body: Json, _query: _Query, path: str) -> Any:
@@ -106,7 +99,5 @@ ROUTES += [
     ("POST", r"/monitoring/v1/(projects/[^/]+)/dashboards", _create_dashboard),
     ("PATCH", r"/monitoring/v1/(projects/[^/]+/dashboards/[^/]+)", _update_dashboard),
     ("DELETE", _DASHBOARD, _delete),
-    ("PUT", r"/logging/v2/projects/[^/]+/metrics/([^/]+)", _update_metric),
-    ("DELETE", r"/logging/v2/projects/[^/]+/metrics/([^/]+)", _delete_metric),
     ("POST", r"/firestore/(v1/projects/[^/]+/databases/[^/]+/documents:runQuery)", _run_query),
 ]

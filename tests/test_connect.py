@@ -14,9 +14,10 @@ Finished = subprocess.CompletedProcess[str]
 
 _SCRIPT = """\
 source deploy/common.sh
+source deploy/smoke.sh
 source deploy/connect.sh
 source deploy/options.sh
-flags+=" dry-run wait-for-event" values+=" organization-id patience"
+flags+=" dry-run" values+=" organization-id"
 SCRATCH=$(mktemp -d)
 trap explain_failure EXIT
 read_options "$@"

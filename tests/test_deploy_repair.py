@@ -23,7 +23,7 @@ from tests.test_deploy import PROJECT, Deployer, Finished, _gcloud_root
 
 REPAIR = "dataconnector-endpoint-repair"
 MEMBER = f"serviceAccount:{REPAIR}@{PROJECT}.iam.gserviceaccount.com"
-DT_KEY = "dt-service-account-key"
+DT_KEY = "dataconnector-endpoint-dt-key"
 DT_PROJECT = "c0md3pm0p7bet3vico8g"
 FOLDERS = {"backfill", "command_line", "dtcloud", "receiver"}
 KEY = {"DT_SERVICE_ACCOUNT_KEY_ID": KEY_ID, "DT_SERVICE_ACCOUNT_SECRET": SECRET, "DT_SERVICE_ACCOUNT_EMAIL": EMAIL}
@@ -31,8 +31,8 @@ _STEP = """\
 set -euo pipefail
 trap 'rm -rf "$SCRATCH"' EXIT
 SCRATCH=$(mktemp -d)
-for name in common options monitoring repair; do source deploy/$name.sh; done
-APIS='' CONNECT_DT_PROJECT='' SECRET_STDIN='' APIS_ENABLED=''
+for name in common options project settings account monitoring repair remove; do source deploy/$name.sh; done
+APIS='' APIS_ENABLED='' CONNECT_DT_PROJECT='' SECRET_STDIN=''
 read_options "$@"
 check_repair
 PROJECT=demo-deploy REGION=europe-west1 NAME=dataconnector-endpoint ACCOUNT=dataconnector-endpoint PYTHON=python3

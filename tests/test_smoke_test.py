@@ -205,6 +205,16 @@ def test_a_refused_query_is_explained(refusing: Callable[..., str], smoke: Smoke
     assert "roles/datastore.user" in run.stderr
 
 
+def test_a_failed_query_is_repeated(refusing: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A Firestore that is unavailable for a moment does not end the wait; a refusal after it does."""
+    documents = f"{refusing(503, 403)}/v1/projects/p/databases/d/documents/events"
+
+    with pytest.raises(smoke_test.SmokeTestError, match="403"):
+        smoke_test.wait_for_event(documents, "owner", 20, target="projects/p/devices/d")
+
+    assert "Firestore answered the query with 503" in capsys.readouterr().err
+
+
 def test_times_of_any_precision_are_ordered() -> None:
     """Firestore writes times with 0 to 9 fractional digits."""
     first, last = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"

@@ -1,0 +1,108 @@
+# --remove: takes away what deploy.sh has made. Sourced by deploy.sh; see deploy/common.sh.
+
+flags+=" remove with-events"
+
+# The Data Connector first: what it delivers to an endpoint that is gone is lost after 12 hours. Once the function is gone,
+# its settings are not known any more: the advice names them.
+remove() {
+    local functions bindings
+    EMAIL=$(account_email "${ACCOUNT:-${NOW_EMAIL:-dataconnector-endpoint}}")
+    SECRET=${SECRET:-${NOW_SECRET:-dt-signature-secret}} DEVICES=${DEVICES:-$NOW_DEVICES}
+    DATABASE=${DATABASE:-${NOW_DATABASE:-(default)}} COLLECTION=${COLLECTION:-${NOW_COLLECTION:-events}}
+    TITLE=removal ADVICE="It needs the role Owner or Editor of the project. Add $(quoted "--account=${EMAIL%%@*}" \
+        "--secret=$SECRET" "--database=$DATABASE" "--collection=$COLLECTION" ${DEVICES:+"--devices=$DEVICES"})."
+    plan_removal
+    [ -n "$YES$DRY_RUN" ] || ask "Remove them?"
+    URL=$NOW_URL URL_OPTION=--url=$NOW_URL SECRET_LINES=() VERSION=$NOW_VERSION
+    disconnect
+    remove_repair
+    remove_monitoring
+    remove_function
+    remove_secret
+    remove_account
+    remove_sources
+    [ -z "$WITH_EVENTS" ] || remove_events
+    say "Removed."
+}
+
+plan_removal() {
+    plan Project "$PROJECT"
+    plan Region "$REGION"
+    plan Remove "the function $NAME, its metric, its rights, and what no other function uses of:"
+    plan "" "the secret ${SECRET:-(none)}, the service account $EMAIL, the role $ROLE, images and sources of builds"
+    if [ -n "$WITH_EVENTS" ]; then
+        plan "" "and ALL DOCUMENTS of ${COLLECTION}, ${COLLECTION}_quarantine${DEVICES:+ and $DEVICES} in $DATABASE"
+    else
+        plan Keep "the database $DATABASE and its documents"
+    fi
+    [ -n "$CONNECT_DT_PROJECT" ] ||
+        plan Note "disable its Data Connector in DT Studio first, or set --connect-dt-project"
+}
+
+remove_function() {
+    [ -z "$NOW_EXISTS" ] || retry 180 cloud functions delete "$NAME" --gen2 "--region=$REGION" --format=none
+    [ -z "$(look logging metrics describe "$NAME-outcomes" --format='value(name)')" ] ||
+        cloud logging metrics delete "$NAME-outcomes"
+    REQUEST_LOG=true NO_REQUEST_LOG=''
+    ensure_request_log
+    functions=$(look functions list --v2 \
+        --format='value[separator=" "](name.basename(),name.segment(3),serviceConfig.serviceAccountEmail)')
+    functions=$(grep -v "^$NAME $REGION " <<<"$functions" || true)
+}
+
+# A secret that other accounts may read belongs to another function too.
+remove_secret() {
+    local readers
+    [ -n "$SECRET" ] || return 0
+    readers=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' --format='value(bindings.members)')
+    if grep -qvxF -e "serviceAccount:$EMAIL" -e '' <<<"$readers" || grep -q " $EMAIL$" <<<"$functions"; then
+        say "The secret $SECRET stays: other accounts or functions may use it."
+    elif [ -n "$(look secrets describe "$SECRET" --format='value(name)')" ]; then
+        cloud secrets delete "$SECRET"
+    fi
+}
+
+remove_account() {
+    local role=projects/$PROJECT/roles/$ROLE accounts
+    accounts=$(look iam service-accounts list --format='value(email)')
+    bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
+        --format='value[separator=" "](bindings.members,bindings.role)')
+    if grep -q " $EMAIL$" <<<"$functions"; then
+        say "The service account $EMAIL stays: another function uses it."
+        return
+    fi
+    remove_member "$EMAIL"
+    grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$EMAIL " ||
+        [ -z "$(look iam roles list --format='value(name)' --filter="name:$ROLE")" ] ||
+        cloud iam roles delete "$ROLE" --format=none
+    [ -n "$functions" ] || remove_member "$(account_email dataconnector-build)"
+}
+
+# Takes an account's roles in the project away, then the account.
+remove_member() {
+    local member role
+    has "$accounts" "$1" || return 0
+    while read -r -u 3 member role; do
+        [ "$member" != "serviceAccount:$1" ] ||
+            cloud projects remove-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" --all --format=none
+    done 3<<<"$(sort -u <<<"$bindings")"
+    cloud iam service-accounts delete "$1"
+}
+
+# Images and sources of all functions of a region are in one repository and two buckets.
+remove_sources() {
+    local number bucket
+    ! grep -q "^[^ ]* $REGION " <<<"$functions" || return 0
+    [ -z "$(look artifacts repositories describe gcf-artifacts "--location=$REGION" --format='value(name)')" ] ||
+        cloud artifacts repositories delete gcf-artifacts "--location=$REGION" --format=none
+    number=$(look projects describe "$PROJECT" --format='value(projectNumber)')
+    for bucket in "gcf-v2-sources-$number-$REGION" "gcf-v2-uploads-$number-$REGION"; do
+        [ -z "$(look storage buckets describe "gs://$bucket" --format='value(name)')" ] ||
+            cloud storage rm --recursive "gs://$bucket"
+    done
+}
+
+remove_events() {
+    retry 180 cloud firestore bulk-delete "--database=$DATABASE" --async --format=none \
+        "--collection-ids=$COLLECTION,${COLLECTION}_quarantine${DEVICES:+,$DEVICES}"
+}

@@ -1,0 +1,45 @@
+# --rollback: the revision before the one that serves. Sourced by deploy.sh; see deploy/common.sh.
+
+flags+=" rollback"
+
+roll_back() {
+    TITLE=rollback ADVICE="It needs roles/run.developer."
+    local revision='' serving=$NOW_REVISION secret=$NOW_SECRET version=$NOW_VERSION organization=$NOW_ORGANIZATION_ID
+    [ -n "$NOW_REVISION" ] || fail "There is no function $NAME in $REGION."
+    find_revision
+    [ -n "$revision" ] || fail "There is no revision before $serving that can serve."
+    [ -n "$FORCE" ] || check_rollback
+    plan Traffic "$serving → $revision"
+    [ -n "$YES$DRY_RUN" ] || ask "Continue?"
+    cloud run services update-traffic "$NAME" "--region=$REGION" "--to-revisions=$revision=100" --format=none
+    say "Another run of deploy.sh deploys the newest revision again."
+}
+
+# Leaves the settings of the revision before in NOW_…
+find_revision() {
+    local revisions each found=''
+    revisions=$(look run revisions list "--service=$NAME" "--region=$REGION" --sort-by=~metadata.creationTimestamp \
+        --format='value(metadata.name)')
+    for each in $revisions; do
+        if [ -n "$found" ]; then
+            look run revisions describe "$each" "--region=$REGION" --format=json >"$SCRATCH/revision.json"
+            assign_state "$SCRATCH/service.json" "$SCRATCH/revision.json"
+            [ "$NOW_READY" != True ] || { revision=$each && return; }
+        fi
+        [ "$each" != "$serving" ] || found=true
+    done
+}
+
+# What the present revision accepts must not be refused by the one before.
+check_rollback() {
+    local related=same
+    [ -z "$organization" ] || [ "$NOW_ORGANIZATION_ID" = "$organization" ] ||
+        fail "$revision does not trust the organizations $organization: use --force if no Data Connector relies on that."
+    [ -n "$secret" ] && [ "$secret:$version" != "$NOW_SECRET:$NOW_VERSION" ] || return 0
+    SECRET=$NOW_SECRET
+    [ -z "$SECRET" ] || related=$(relation "$secret" "$version" "$NOW_VERSION")
+    case $SECRET/$related in
+    /* | */drops | */retired) fail "$revision lacks a secret that $serving accepts, and DT's deliveries with it would be \
+refused: use --force if no Data Connector signs with it." ;;
+    esac
+}

@@ -1,0 +1,140 @@
+"""Prints what is deployed, for deploy.sh: a line NAME=VALUE for each setting of the function.
+
+Each argument is a file with JSON as gcloud prints it; an empty file stands for something that does not exist. It needs
+a Python 3.8 or newer without packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+_EXAMPLE = """\
+example:
+  gcloud functions describe dataconnector-endpoint --format=json >function.json
+  gcloud run services describe dataconnector-endpoint --format=json >service.json
+  python3 deploy/state.py function.json service.json
+"""
+_ENVIRONMENT = {  # the variables that options of deploy.sh set, and the values that the function takes without them
+    "FIRESTORE_DATABASE": ("DATABASE", "(default)"),
+    "EVENTS_COLLECTION": ("COLLECTION", "events"),
+    "DEVICES_COLLECTION": ("DEVICES", ""),
+    "RETENTION_DAYS": ("RETENTION_DAYS", ""),
+    "SIGNATURE_LEEWAY_SECONDS": ("LEEWAY", "10"),
+    "LOG_LEVEL": ("LOG_LEVEL", "INFO"),
+}
+_FIXED = ("GOOGLE_CLOUD_PROJECT", "FUNCTION_USE_ASGI", "LOG_EXECUTION_ID")
+_SECRET = "DT_SIGNATURE_SECRET"  # noqa: S105 - the name of the variable
+_INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
+Json = dict
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the state."""
+    parser = argparse.ArgumentParser(
+        "python3 deploy/state.py",
+        description=__doc__,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("function", help="gcloud functions describe")
+    parser.add_argument("service", help="gcloud run services describe")
+    parser.add_argument("revision", nargs="?", help="gcloud run revisions describe, of the revision that serves")
+    options = parser.parse_args(argv)
+    function, service = _read(options.function), _read(options.service)
+    revision = _read(options.revision) if options.revision else {}
+    ready = {each["status"] for each in revision.get("status", {}).get("conditions", []) if each["type"] == "Ready"}
+    state = {**_function(function), **_service(service), **_settings(function, service, revision)}
+    state["READY"] = "".join(ready)
+    for name, value in state.items():
+        print(f"{name}={' '.join(str(value).split())}")
+    return 0
+
+
+def _read(path: str) -> Any:
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - Python 3.8 without packages
+        return json.loads(file.read() or "{}")
+
+
+def _function(function: Any) -> Json:
+    build, config = function.get("buildConfig", {}), function.get("serviceConfig", {})
+    errors = [each for each in function.get("stateMessages", []) if each.get("severity") == "ERROR"]
+    return {
+        "EXISTS": "true" if function else "",
+        "STATE": "failed" if errors else function.get("state", ""),
+        "FLAGS": function.get("labels", {}).get("flags", ""),
+        "RUNTIME": build.get("runtime", ""),
+        "ENTRY_POINT": build.get("entryPoint", ""),
+        "BUILD_SERVICE_ACCOUNT": build.get("serviceAccount", "").rpartition("/")[2],
+        "URL": config.get("uri", ""),
+    }
+
+
+def _service(service: Any) -> Json:
+    status = service.get("status", {})
+    served = sorted((each for each in status.get("traffic", []) if each.get("percent")), key=lambda x: x["percent"])
+    serving = served[-1].get("revisionName", "") if served else ""
+    newest = status.get("latestCreatedRevisionName", "")
+    annotations = service.get("metadata", {}).get("annotations", {})
+    return {
+        "REVISION": serving,
+        "NEWEST_REVISION": newest,
+        "TRAFFIC": "newest" if len(served) == 1 and serving == newest else " ".join(x["revisionName"] for x in served),
+        "INVOKER_CHECK": "disabled" if annotations.get(_INVOKER_CHECK, "").lower() == "true" else "enabled",
+    }
+
+
+def _settings(function: Any, service: Any, revision: Any) -> Json:
+    """Return the settings of the revision that serves; without a service those of the function."""
+    config = function.get("serviceConfig", {})
+    container = (revision or service.get("spec", {}).get("template", {})).get("spec", {})
+    if container:
+        environment, secret = _of_container(container)
+    else:
+        environment, secret = config.get("environmentVariables", {}), _of_function(config)
+    limits = container.get("containers", [{}])[0].get("resources", {}).get("limits", {})
+    return {
+        **{name: environment.get(variable, default) for variable, (name, default) in _ENVIRONMENT.items()},
+        "ORGANIZATION_ID": ",".join(environment.get("DT_ORGANIZATION_ID", "").replace(",", " ").split()),
+        "SOURCE": environment.get("SOURCE_DIGEST", ""),
+        "FIXED": ";".join(f"{name}={environment.get(name, '')}" for name in _FIXED),
+        "SECRET": secret[0],
+        "VERSION": secret[1],
+        "PLAIN_SECRET": "true" if _SECRET in environment else "",
+        "EMAIL": container.get("serviceAccountName", config.get("serviceAccountEmail", "")),
+        "CONCURRENCY": container.get("containerConcurrency", config.get("maxInstanceRequestConcurrency", "")),
+        "CPU": _cpu(limits.get("cpu", config.get("availableCpu", ""))),
+        "MEMORY": limits.get("memory", config.get("availableMemory", "")),
+        "TIMEOUT": container.get("timeoutSeconds", config.get("timeoutSeconds", "")),
+        "MIN_INSTANCES": config.get("minInstanceCount", 0),
+        "MAX_INSTANCES": config.get("maxInstanceCount", ""),
+    }
+
+
+def _of_container(spec: Any) -> tuple[Any, tuple[str, str]]:
+    environment, secret = {}, ("", "")
+    for variable in spec["containers"][0].get("env", []):
+        reference = variable.get("valueFrom", {}).get("secretKeyRef")
+        if reference and variable["name"] == _SECRET:
+            secret = (reference["name"], reference["key"])
+        elif not reference:
+            environment[variable["name"]] = variable.get("value", "")
+    return environment, secret
+
+
+def _of_function(config: Any) -> tuple[str, str]:
+    for each in config.get("secretEnvironmentVariables", []):
+        if each["key"] == _SECRET:
+            return each["secret"], each["version"]
+    return "", ""
+
+
+def _cpu(value: str) -> str:
+    """Return 1 for 1000m."""
+    return f"{int(value[:-1]) / 1000:g}" if value.endswith("m") else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
