@@ -35,9 +35,9 @@ name_repair() {
 # Without --repair-schedule, a repair that exists stays, and is brought up to date.
 ensure_repair() {
     name_repair
-    local present
-    present=$(look scheduler jobs list "--location=$REGION" --format='value[separator="|"](name.basename(),schedule)')
-    REPAIR_SCHEDULE=${REPAIR_SCHEDULE:-$(sed -n "s/^$REPAIR|//p" <<<"$present")}
+    local schedule
+    schedule=$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value(schedule)')
+    REPAIR_SCHEDULE=${REPAIR_SCHEDULE:-$schedule}
     [ -n "$REPAIR_SCHEDULE" ] || return 0
     if [ "$REPAIR_SCHEDULE" = none ]; then
         remove_repair
@@ -77,30 +77,29 @@ ensure_scheduler_api() {
 }
 
 ensure_repair_account() {
-    local accounts bindings roles
+    local accounts bindings role
     accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
     create_account "$REPAIR_EMAIL" "Repairs Data Connector events"
-    roles=$(look iam roles list --show-deleted --format='csv[no-heading](name.basename(),deleted)')
-    if has "$roles" "$REPAIR_ROLE,True"; then
-        cloud iam roles undelete $REPAIR_ROLE --format=none
-    elif ! has "$roles" "$REPAIR_ROLE,"; then
-        cloud iam roles create $REPAIR_ROLE "--title=Data Connector event repair" \
-            "--permissions=$REPAIR_PERMISSIONS" --stage=GA --format=none
-    fi
+    role=$(look iam roles describe "$REPAIR_ROLE" --format='csv[no-heading](name.basename(),deleted)')
+    case $role in
+    '') cloud iam roles create $REPAIR_ROLE "--title=Data Connector event repair" \
+        "--permissions=$REPAIR_PERMISSIONS" --stage=GA --format=none ;;
+    "$REPAIR_ROLE,True") cloud iam roles undelete $REPAIR_ROLE --format=none ;;
+    esac
     bind "$REPAIR_EMAIL" "projects/$PROJECT/roles/$REPAIR_ROLE" \
         "resource.name==\"projects/$PROJECT/databases/$DATABASE\""
 }
 
 # A secret with three lines: key id, secret, e-mail address. The job reads the newest version each time.
 ensure_dt_key() {
-    local secrets bindings member=serviceAccount:$REPAIR_EMAIL role=roles/secretmanager.secretAccessor
+    local present bindings member=serviceAccount:$REPAIR_EMAIL role=roles/secretmanager.secretAccessor
     local source=environment
     [ -z "$DT_KEY_STDIN" ] || source=$SCRATCH/dt-key
-    secrets=$(look secrets list --format='value(name.basename())')
-    has "$secrets" "$DT_KEY" || create 180 cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
-    update_dt_key "$secrets"
+    present=$(look secrets describe "$DT_KEY" --format='value(name.basename())')
+    [ -n "$present" ] || create 180 cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
+    update_dt_key
     bindings=$(look secrets get-iam-policy "$DT_KEY" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
     has "$bindings" "$member $role" ||
@@ -109,29 +108,29 @@ ensure_dt_key() {
 
 # Without a key in this run, the one that is stored stays.
 update_dt_key() {
-    local versions='' present=()
-    ! has "$1" "$DT_KEY" ||
+    local versions='' access=()
+    [ -z "$present" ] ||
         versions=$(look secrets versions list "$DT_KEY" --filter=state=ENABLED --limit=1 --format='value(name.basename())')
     if ! "$PYTHON" deploy/dt_key.py "$source" -- true 2>"$SCRATCH/dt-key-error" </dev/null; then
         [ -n "$versions" ] || fail "$(cat "$SCRATCH/dt-key-error")"
         return 0
     fi
-    [ -z "$versions" ] || present=(gcloud secrets versions access latest "--secret=$DT_KEY" "${IN_PROJECT[@]}" '|')
-    run ${present[@]+"${present[@]}"} "$PYTHON" deploy/dt_key.py "$source" -- gcloud secrets versions add "$DT_KEY" \
+    [ -z "$versions" ] || access=(gcloud secrets versions access latest "--secret=$DT_KEY" "${IN_PROJECT[@]}" '|')
+    run ${access[@]+"${access[@]}"} "$PYTHON" deploy/dt_key.py "$source" -- gcloud secrets versions add "$DT_KEY" \
         --data-file=- "${IN_PROJECT[@]}" --quiet --format=none
 }
 
 # As for the function, a label holds a digest of what was deployed; another one, DT's project id for the next run.
 ensure_repair_job() {
     local command digest deployed invokers member=serviceAccount:$REPAIR_EMAIL
-    deployed=$(look run jobs list "--region=$REGION" \
-        --format='value[separator=" "](metadata.name,metadata.labels.deployed,metadata.labels.dt_project)')
-    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$(sed -n "s/^$REPAIR [^ ]* //p" <<<"$deployed")}
+    deployed=$(look run jobs describe "$REPAIR" "--region=$REGION" \
+        --format='value[separator=" "](metadata.labels.deployed,metadata.labels.dt_project)')
+    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-${deployed#* }}
     [ -n "$REPAIR_DT_PROJECT" ] || fail "The repair needs the id of the DT project: set --repair-dt-project."
     stage_repair
     repair_command
     digest=$(repair_digest "$(quoted "${command[@]}")")
-    has "$deployed" "$REPAIR $digest $REPAIR_DT_PROJECT" ||
+    [ "$deployed" = "$digest $REPAIR_DT_PROJECT" ] ||
         retry 180 cloud "${command[@]}" "--labels=deployed=$digest,dt_project=$REPAIR_DT_PROJECT"
     invokers=$(look run jobs get-iam-policy "$REPAIR" "--region=$REGION" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
@@ -171,27 +170,27 @@ repair_digest() {
 
 ensure_schedule() {
     local present verb=create uri=https://run.googleapis.com/v2/projects/$PROJECT/locations/$REGION/jobs/$REPAIR:run
-    present=$(look scheduler jobs list "--location=$REGION" --format='value[separator="|"](name.basename(),schedule,timeZone,state,httpTarget.uri,httpTarget.oauthToken.serviceAccountEmail)')
-    ! has "$present" "$REPAIR|$REPAIR_SCHEDULE|Etc/UTC|ENABLED|$uri|$REPAIR_EMAIL" || return 0
-    ! grep -q "^$REPAIR|" <<<"$present" || verb=update
-    retry 180 cloud scheduler jobs $verb http "$REPAIR" "--location=$REGION" "--schedule=$REPAIR_SCHEDULE" \
-        --time-zone=Etc/UTC "--uri=$uri" --http-method=POST "--oauth-service-account-email=$REPAIR_EMAIL" --format=none
-    [ "$verb" = create ] || ! grep -q "^$REPAIR|.*|PAUSED|" <<<"$present" ||
-        cloud scheduler jobs resume "$REPAIR" "--location=$REGION" --format=none
+    present=$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value[separator="|"](state,schedule,timeZone,httpTarget.uri,httpTarget.oauthToken.serviceAccountEmail)')
+    [ "${present#*|}" != "$REPAIR_SCHEDULE|Etc/UTC|$uri|$REPAIR_EMAIL" ] || verb=''
+    [ -z "$verb" ] || [ -z "$present" ] || verb=update
+    [ -z "$verb" ] ||
+        retry 180 cloud scheduler jobs $verb http "$REPAIR" "--location=$REGION" "--schedule=$REPAIR_SCHEDULE" \
+            --time-zone=Etc/UTC "--uri=$uri" --http-method=POST "--oauth-service-account-email=$REPAIR_EMAIL" \
+            --format=none
+    [ "${present%%|*}" != PAUSED ] || cloud scheduler jobs resume "$REPAIR" "--location=$REGION" --format=none
 }
 
 # With --remove or --repair-schedule none; prints with --dry-run, as everything that changes something. The checkpoint
 # stays in Firestore, so that a repair that is switched on again goes on where this one was.
 remove_repair() {
     name_repair
-    local schedules jobs secrets accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
+    local accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
     remove_repair_alerts
-    schedules=$(look scheduler jobs list "--location=$REGION" --format='value(name.basename())')
-    ! has "$schedules" "$REPAIR" || cloud scheduler jobs delete "$REPAIR" "--location=$REGION"
-    jobs=$(look run jobs list "--region=$REGION" --format='value(metadata.name)')
-    ! has "$jobs" "$REPAIR" || cloud run jobs delete "$REPAIR" "--region=$REGION"
-    secrets=$(look secrets list --format='value(name.basename())')
-    ! has "$secrets" "$DT_KEY" || cloud secrets delete "$DT_KEY"
+    [ -z "$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value(name)')" ] ||
+        cloud scheduler jobs delete "$REPAIR" "--location=$REGION"
+    [ -z "$(look run jobs describe "$REPAIR" "--region=$REGION" --format='value(metadata.name)')" ] ||
+        cloud run jobs delete "$REPAIR" "--region=$REGION"
+    [ -z "$(look secrets describe "$DT_KEY" --format='value(name)')" ] || cloud secrets delete "$DT_KEY"
     accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from tests.control_plane import ControlPlane, Json, _done
+from tests.control_plane import ControlPlane, Json, operation
 
 Query = dict[str, list[str]]
 _JOBS = r"/run/apis/run\.googleapis\.com/v1/namespaces/[^/]+/jobs"
@@ -27,17 +27,7 @@ def schedules(plane: ControlPlane) -> dict[str, Json]:
 
 def _enable(plane: ControlPlane, _body: Any, _query: Query, name: str) -> Json:
     plane.state.enabled.append(name)
-    return _done(plane)
-
-
-def _delete_account(plane: ControlPlane, _body: Any, _query: Query, email: str) -> Json:
-    plane.state.accounts = [account for account in plane.state.accounts if account["email"] != email]
-    return {}
-
-
-def _delete_secret(plane: ControlPlane, _body: Any, _query: Query, name: str) -> Json:
-    del plane.state.secrets[name]
-    return {}
+    return operation(plane)
 
 
 def _access_latest(plane: ControlPlane, _body: Any, _query: Query, name: str) -> Json:
@@ -149,8 +139,6 @@ def _delete_schedule(plane: ControlPlane, _body: Any, _query: Query, name: str) 
 
 ROUTES: list[tuple[str, str, Any]] = [
     ("POST", r"/serviceusage/v1/projects/[^/]+/services/([^/:]+):enable", _enable),
-    ("DELETE", r"/iam/v1/projects/[^/]+/serviceAccounts/([^/]+)", _delete_account),
-    ("DELETE", r"/secretmanager/v1/projects/[^/]+/secrets/([^/]+)", _delete_secret),
     ("GET", r"/secretmanager/v1/projects/[^/]+/secrets/([^/]+)/versions/latest:access", _access_latest),
     ("GET", _REPOSITORIES + r"/[^/]+", _repository),
     ("GET", r"/storage/b/([^/]+)", _bucket),

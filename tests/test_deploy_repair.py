@@ -16,7 +16,8 @@ from google.cloud import firestore
 
 from tests import control_plane, monitoring_plane, repair_plane  # noqa: F401 - mounts its routes
 from tests.buildpack import Runtime
-from tests.control_plane import ControlPlane, State
+from tests.cloud_run import GoogleCloud
+from tests.control_plane import APIS, ControlPlane, State
 from tests.dt_api import EMAIL, KEY_ID, SECRET, DTApi
 from tests.events import envelope
 from tests.test_deploy import PROJECT, Deployer, Finished, _gcloud_root
@@ -54,11 +55,16 @@ def proxy(plane: ControlPlane) -> dict[str, str]:
     return {f"CLOUDSDK_PROXY_{name}": value for name, value in settings.items()}
 
 
+def project() -> State:
+    """Return the state of a project in which the function is deployed: all APIs that this takes are enabled."""
+    return State(enabled=[f"{api}.googleapis.com" for api in (*APIS, "upload")])
+
+
 class Step:
     """Runs the repair's step of deploy.sh in a project whose endpoint is deployed."""
 
     def __init__(self, deployer: Deployer) -> None:
-        """Start with an empty project."""
+        """Use the project as it is."""
         self.plane = deployer.plane
         self._deployer = deployer
 
@@ -74,7 +80,7 @@ def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(control_plane, "ROUTES", [*repair_plane.ROUTES, *control_plane.ROUTES])
         patch.setattr(control_plane, "APIS", [*control_plane.APIS, "cloudscheduler"])
-        plane = ControlPlane(PROJECT, "127.0.0.1:1", lambda *_: "")
+        plane = GoogleCloud(PROJECT, "127.0.0.1:1", lambda *_: "")
         deployer = Deployer(plane, tmp_path_factory.mktemp("deploy"), _gcloud_root())
         yield deployer
         deployer.stop()
@@ -83,8 +89,8 @@ def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
 
 @pytest.fixture
 def step(deployer: Deployer) -> Step:
-    """Return the step on an empty project."""
-    deployer.plane.state = State()
+    """Return the step on a project without a repair."""
+    deployer.plane.reset(project())
     return Step(deployer)
 
 
@@ -93,16 +99,18 @@ SCHEDULE = ("--repair-schedule", "17 */6 * * *", "--repair-dt-project", DT_PROJE
 
 @pytest.fixture(scope="module")
 def first(deployer: Deployer) -> tuple[Finished, State]:
-    """Switch the repair on in an empty project, and return the run and the state after it."""
-    deployer.plane.state = State()
+    """Switch the repair on, and return the run and the state after it."""
+    deployer.plane.reset(project())
     run = Step(deployer).run(*SCHEDULE, **KEY)
+    deployer.plane.state.unlisted.clear()  # time passes
+    deployer.plane.state.fresh.clear()
     return run, copy.deepcopy(deployer.plane.state)
 
 
 @pytest.fixture
 def present(deployer: Deployer, first: tuple[Finished, State]) -> Step:
     """Return the step on a project in which the repair is switched on."""
-    deployer.plane.state = copy.deepcopy(first[1])
+    deployer.plane.reset(copy.deepcopy(first[1]))
     return Step(deployer)
 
 
@@ -260,12 +268,12 @@ def test_what_is_missing(step: Step, options: tuple[str, ...], environ: dict[str
     ],
 )
 def test_wrong_options(deployer: Deployer, options: tuple[str, ...]) -> None:
-    """A wrong value causes exit status 2 and one line that names the option, before anything is read or changed."""
+    """A wrong value causes exit status 2 and one line that names the option, and changes nothing."""
     run = deployer.run("--yes", *options)
 
     assert run.returncode == 2
     assert options[0] in run.stderr.splitlines()[-1]
-    assert deployer.plane.calls == []
+    assert deployer.plane.changes() == []
 
 
 def test_dry_run(step: Step, deployer: Deployer) -> None:
