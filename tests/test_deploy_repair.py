@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import re
 import subprocess
 import uuid
 import zipfile
@@ -17,6 +18,7 @@ from google.cloud import firestore
 from tests import control_plane, monitoring_plane, repair_plane  # noqa: F401 - mounts its routes
 from tests.buildpack import Runtime
 from tests.cloud_run import GoogleCloud
+from tests.conftest import ROOT
 from tests.control_plane import APIS, ControlPlane, State
 from tests.dt_api import EMAIL, KEY_ID, SECRET, DTApi
 from tests.events import envelope
@@ -278,7 +280,8 @@ def test_wrong_options(deployer: Deployer, options: tuple[str, ...]) -> None:
 
 def test_dry_run(step: Step, deployer: Deployer) -> None:
     """A dry run of deploy.sh shows each command of the repair, and changes nothing."""
-    run = deployer.run("--dry-run", *SCHEDULE, **KEY, **proxy(step.plane))
+    environ: dict[str, Any] = KEY | proxy(step.plane)
+    run = deployer.run("--dry-run", *SCHEDULE, **environ)
 
     assert run.returncode == 0, run.stderr
     assert step.plane.changes() == []
@@ -286,6 +289,19 @@ def test_dry_run(step: Step, deployer: Deployer) -> None:
     assert f"gcloud scheduler jobs create http {REPAIR} " in run.stdout
     assert f"gcloud secrets versions add {DT_KEY} --data-file=-" in run.stdout
     assert "Repair      17 */6 * * *, of the DT project" in run.stderr
+
+
+def test_lock() -> None:
+    """The job's lock has the versions and hashes of the development's lock."""
+
+    def packages(path: str) -> dict[str, str]:
+        blocks = re.split(r"\n(?=\S)", re.sub(r"(?m)^ *#.*\n", "", (ROOT / path).read_text()))
+        return {block.partition("==")[0]: re.sub(r" ;[^\\]*", " ", block).strip() for block in blocks}
+
+    locked, of_development = packages("deploy/repair/requirements.txt"), packages("requirements-dev.txt")
+
+    assert {"click", "google-cloud-firestore", "requests", "rich"} <= locked.keys()
+    assert {name: of_development.get(name) for name in locked} == locked
 
 
 def test_bundle(present: Step, emulator_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
