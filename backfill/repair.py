@@ -27,7 +27,7 @@ from backfill.time_window import HISTORY, MARGIN, TimeWindow
 from backfill.transfer import Transfer
 from backfill.writers import STAMP, DocumentWriter
 from dtcloud.account import MissingCredentials
-from dtcloud.connector_state import ACTIVE, SYSTEM_DISABLED
+from dtcloud.connector_state import ACTIVE, SYSTEM_DISABLED, Connector
 from dtcloud.history import Device, History, HistoryError
 from receiver.settings import Settings
 from receiver.store import Store
@@ -219,6 +219,7 @@ class _Repair:
         if not await self._checkpoint.acquire():
             self.report.outcome = "skipped"
             return
+        self._until = datetime.now(UTC)  # it may have waited for the lease
         devices: list[Device] = []
         try:
             async with self._checkpoint.kept(self._results):
@@ -241,10 +242,7 @@ class _Repair:
             self._checkpoint.begin({device.id: self._start(device.id) for device in devices})
             self._results.claimed = self._claimed(self.report.connector)
             if connector and connector.status == SYSTEM_DISABLED:
-                markers = Markers(self._settings)
-                since = max(self._until - HISTORY + MARGIN, self._expired)
-                body = await newest_body(history, devices, since, self._until, markers)
-                self.report.connector |= await revive(history, connector, self._endpoint, body)
+                self.report.connector |= await self._revive(history, connector, devices)
             store = Store(self._settings, stamp=STAMP)
             writer = DocumentWriter(store, self._settings, RateLimit(self._rate), self._results)
             event_types = connector.event_types if connector else ()
@@ -255,10 +253,19 @@ class _Repair:
         if not self._results.errors_found:
             self.report.outcome = "complete"
 
+    async def _revive(self, history: History, connector: Connector, devices: Sequence[Device]) -> dict[str, Any]:
+        """Switch the connector on if the endpoint answers; a failure is reported, and the history is fetched anyway."""
+        window = TimeWindow(max(self._until - HISTORY + MARGIN, self._expired), self._until)
+        try:
+            body = await newest_body(history, devices, window, connector, Markers(self._settings))
+            return await revive(history, connector, self._endpoint, body)
+        except HistoryError as error:
+            return {"problem": str(error)}
+
     def _claimed(self, connector: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
         """Return the time of which the connector claims success, as far as the last complete repair can tell."""
         last = self._checkpoint.complete_until
-        if connector["status"] != ACTIVE or int(connector.get("errorCount") or 0) or last is None:
+        if connector["status"] != ACTIVE or int(connector.get("errorCount", 1)) or last is None:
             return None
         return max(last, self._until - _METRICS), self._until - _UNDER_WAY
 

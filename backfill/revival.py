@@ -11,7 +11,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
@@ -19,8 +19,9 @@ import requests
 from disruptive.authentication import create_jwt
 
 from backfill.markers import Markers
+from backfill.time_window import TimeWindow
 from dtcloud.connector_state import SYSTEM_DISABLED, Connector, enable, find_connector, read_metrics
-from dtcloud.history import Device, History, event_time
+from dtcloud.history import Device, History, HistoryError, event_time
 
 _TIMEOUT = 15.0  # seconds; DT waits for 10
 _LIFETIME = 3600  # seconds, of a signature
@@ -32,16 +33,16 @@ async def read_connector(history: History, project: str, endpoint: str) -> tuple
     """Return the Data Connector that delivers to an endpoint, and what the report says of it.
 
     Raises:
-        HistoryError: DT's API does not return it.
+        HistoryError: DT's API does not return the connector.
     """
     connector = await find_connector(history.api, project, endpoint)
     if connector is None:
         return None, {"status": "none", "problem": "no Data Connector of the project delivers to the endpoint"}
-    return connector, {
-        "name": connector.name,
-        "status": connector.status,
-        **await read_metrics(history.api, connector),
-    }
+    try:
+        metrics = await read_metrics(history.api, connector)
+    except HistoryError as error:  # the repair can do without them
+        metrics = {"problem": str(error)}
+    return connector, {"name": connector.name, "status": connector.status, **metrics}
 
 
 async def revive(history: History, connector: Connector, endpoint: str, body: bytes | None) -> dict[str, Any]:
@@ -68,18 +69,20 @@ async def revive(history: History, connector: Connector, endpoint: str, body: by
 
 
 async def newest_body(
-    history: History, devices: Sequence[Device], since: datetime, until: datetime, markers: Markers
+    history: History, devices: Sequence[Device], window: TimeWindow, connector: Connector, markers: Markers
 ) -> bytes | None:
-    """Return the newest event of the first device that has one in a time window, as a connector sends it.
+    """Return the newest event of the first device that has one in a time window, as the connector sends it.
 
     Raises:
         HistoryError: DT's API does not return it.
+        One of `backfill.database.FAILURES`: Firestore does not return the markers.
     """
     for device in devices[:_MOST_ASKED]:
-        async for page in history.events(device, since, until, (), page_size=1):
-            if page and not (await markers.forgotten(device.id, [event_time(page[0])]))[0]:
-                return device.body(page[0])
-            break
+        pages = history.events(device, window.since, window.until, connector.event_types, page_size=1)
+        async with aclosing(pages):
+            page: list[Any] = await anext(pages, [])
+        if page and not (await markers.forgotten(device.id, [event_time(page[0])]))[0]:
+            return device.body(page[0])
     return None
 
 

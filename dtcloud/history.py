@@ -5,7 +5,7 @@ a single page in memory.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ class History:
 
     async def events(
         self, device: Device, since: datetime, until: datetime, event_types: Sequence[str], page_size: int = PAGE_SIZE
-    ) -> AsyncIterator[list[Any]]:
+    ) -> AsyncGenerator[list[Any], None]:
         """Iterate over the pages of a device's history, newest event first.
 
         When DT refuses a page token, for example because it has expired, the walk starts again at the oldest event

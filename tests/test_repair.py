@@ -11,18 +11,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import disruptive
+import grpc
 import pytest
 from google.cloud import firestore
 
 from backfill import cli, rate_limit, writers
 from backfill import database as database_module
 from dtcloud import history
-from tests import dt_api, signing
+from tests import dt_api, proxy, signing
 from tests.conftest import ROOT, StartFunction
 from tests.dt_api import DTApi
 from tests.events import envelope
 from tests.function import Function
 from tests.json_server import JsonServer
+from tests.proxy import Forward
 
 NOW = datetime.now(UTC)
 SENSOR = "bchonod7rihjtvdmd2vg"
@@ -228,6 +230,20 @@ def test_not_revived(repair: Repair, api: DTApi, endpoint: Function, secret: str
     assert (report["outcome"], report["added"]) == ("complete", 5)
 
 
+def test_failure_to_enable(repair: Repair, api: DTApi, endpoint: Function, stored: Stored) -> None:
+    """If DT does not enable the connector or give its metrics, the history is fetched all the same."""
+    events = make_events(5)
+    api.publish(SENSOR, events)
+    api.connect(endpoint.url, status="SYSTEM_DISABLED", secret=signing.SECRET)
+    api.faults["connectors"] += [dt_api.pass_through, dt_api.answer(403), dt_api.answer(403)]
+
+    status, report = repair(endpoint=endpoint.url)
+
+    assert (status, report["severity"], report["outcome"]) == (1, "ERROR", "complete")
+    assert "403 from" in report["connector"]["problem"]
+    assert stored().keys() == ids(events)
+
+
 def test_user_disabled(repair: Repair, api: DTApi, endpoint: Function) -> None:
     """A connector that a user switched off stays off."""
     api.publish(SENSOR, make_events(5))
@@ -300,6 +316,36 @@ def test_device_that_cannot_be_read(repair: Repair, api: DTApi, database: firest
     assert stored().keys() == ids(first + second)
     assert len(api.queries) == 1 + 5  # one window of the first device, five weeks of the second one
     assert state(database)["devices"] == {}
+
+
+def test_failing_writes(
+    repair: Repair, api: DTApi, database: firestore.Client, proxy: proxy.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device whose events could not be written keeps its place in the checkpoint; the next run writes them."""
+
+    def refuse_events(forward: Forward, context: grpc.ServicerContext) -> bytes:
+        if b"/documents/events/" in forward.request:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "")
+        return forward()
+
+    api.connect("https://endpoint.invalid/")
+    repair()
+    mark = NOW - timedelta(days=3)
+    database.document("events_repair/state").update({"completeUntil": mark})
+    api.publish(SENSOR, make_events(5, hours=48))
+    monkeypatch.setattr(writers, "PAUSES", ())
+    direct = os.environ["FIRESTORE_EMULATOR_HOST"]
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", proxy.host)
+    proxy.otherwise = lambda: refuse_events
+
+    failed = repair()
+    noted = state(database)["devices"]
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", direct)
+    whole = repair()
+
+    assert (failed[0], failed[1]["severity"], failed[1]["failed"]) == (1, "ERROR", 5)
+    assert noted == {SENSOR: mark}
+    assert (whole[0], whole[1]["added"]) == (0, 5)
 
 
 def test_dt_cannot_be_reached(repair: Repair, monkeypatch: pytest.MonkeyPatch) -> None:
