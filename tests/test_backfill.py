@@ -217,6 +217,24 @@ def test_faults(api: DTApi, fault: dt_api.Fault) -> None:
     assert api.too_early == 0
 
 
+def test_pause_for_all_requests(api: DTApi) -> None:
+    """While DT demands a pause, no other request is sent either."""
+    api.install("second")
+    api.faults["devices"].append(dt_api.demand_pause)
+
+    async def fetch() -> None:
+        source = History(api.project, os.environ)
+        first = asyncio.create_task(source.devices([SENSOR], None))
+        while not source.api.waits.reason:
+            await asyncio.sleep(0.01)
+        await source.devices(["second"], None)
+        await first
+
+    asyncio.run(fetch())
+
+    assert api.too_early == 0
+
+
 @pytest.mark.parametrize("status", [400, 404, 410])
 def test_expired_page_token(api: DTApi, status: int) -> None:
     """When DT refuses a page token, the walk starts again at the oldest event that came; each event comes once."""

@@ -165,7 +165,7 @@ def test_forget(
     """`forget` deletes all documents of a device, and neither backfill nor repair brings one back."""
     endpoint = start(DEVICES_COLLECTION="devices")
     events = [{**event, "targetName": target_of("a")} for event in make_events(3)]
-    moved = [{**event, "targetName": target_of("b")} for event in make_events(2)]
+    moved = [{**event, "targetName": target_of(project)} for project, event in zip("bc", make_events(2), strict=True)]
     others = [{**event, "targetName": target_of("b", "other")} for event in make_events(2)]
     unprocessable = {**make_events(1)[0], "targetName": target_of("a"), "eventId": "a/b"}
     for body in bodies([*events, *moved, *others, unprocessable]):
