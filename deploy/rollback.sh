@@ -6,6 +6,10 @@ roll_back() {
     TITLE=rollback ADVICE="It needs roles/run.developer."
     local revision='' serving=$NOW_REVISION secret=$NOW_SECRET version=$NOW_VERSION organization=$NOW_ORGANIZATION_ID
     [ -n "$NOW_REVISION" ] || fail "There is no function $NAME in $REGION."
+    if [ "$NOW_TRAFFIC" != newest ] && [ -z "$FORCE" ]; then
+        say "Deliveries go to $serving already, which is not the newest revision; --force goes one further back."
+        return
+    fi
     find_revision
     [ -n "$revision" ] || fail "There is no revision before $serving that can serve."
     [ -n "$FORCE" ] || check_rollback

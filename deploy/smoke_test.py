@@ -126,14 +126,13 @@ def _test(url: str, secrets: list[str], documents: str, token: str, patience: fl
         for number, secret in enumerate(secrets, 1):
             _deliver_until_stored(url, body, secret, patience, again.format(number, len(secrets)))
         tampered = body.replace(b"touch", b"motion")
-        answer = _deliver(url, tampered, _sign(body, secrets[0]))
-        _expect_refusal("a tampered event", "a body that differs from its signature is refused", *answer)
+        delivered = _deliver(url, tampered, _sign(body, secrets[0]))
+        _expect_refusal("a tampered event", "a body that differs from its signature is refused", *delivered)
     finally:
         status, reason = _delete(f"{documents}/{event_id}", token)
     if status != 200:  # noqa: PLR2004 - an HTTP status
-        raise SmokeTestError(
-            f"deleting the synthetic document {event_id} from Firestore was answered with {_answer(status, reason)}"
-        )
+        answer = f"{status or 'nothing'} ({reason})"
+        raise SmokeTestError(f"deleting the synthetic document {event_id} from Firestore was answered with {answer}")
     _say("the synthetic document was in Firestore, and is deleted")
 
 
@@ -210,7 +209,7 @@ def _expect_refusal(name: str, proof: str, status: int, answer: str) -> None:
 
 def _answer(status: int, answer: str) -> str:
     """Return what to print about an answer: status and reason, or why there is no answer."""
-    return f"{status} ({_REASONS.get(status, answer[:100])})" if status else f"nothing ({answer})"
+    return f"{status} ({_REASONS.get(status, answer)})" if status else f"nothing ({answer})"
 
 
 def _deliver(url: str, body: bytes, token: str) -> tuple[int, str]:
@@ -269,10 +268,13 @@ def _newest(documents: str, token: str, target: str) -> list[dict[str, Any]]:
     """Return the newest events by their own time, or some events of a device."""
     if target:
         condition = {"field": {"fieldPath": "targetName"}, "op": "EQUAL", "value": {"stringValue": target}}
-        query: dict[str, Any] = {"where": {"fieldFilter": condition}}
-    else:
-        query = {"orderBy": [{"field": {"fieldPath": "timestamp"}, "direction": "DESCENDING"}]}
-    return [each["document"] for each in _query(documents, token, {**query, "limit": 20}) if "document" in each]
+        query: dict[str, Any] = {}
+    else:  # not the events whose timestamp is no time and was stored as a string, which an order puts first
+        timestamp, epoch = {"fieldPath": "timestamp"}, {"timestampValue": "1970-01-01T00:00:00Z"}
+        condition = {"field": timestamp, "op": "GREATER_THAN", "value": epoch}
+        query = {"orderBy": [{"field": timestamp, "direction": "DESCENDING"}]}
+    query = {"where": {"fieldFilter": condition}, "limit": 20, **query}
+    return [each["document"] for each in _query(documents, token, query) if "document" in each]
 
 
 def _query(documents: str, token: str, query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -282,7 +284,7 @@ def _query(documents: str, token: str, query: dict[str, Any]) -> list[dict[str, 
     status, answer = _request("POST", f"{parent}:runQuery", headers, body)
     if status != 200:  # noqa: PLR2004 - an HTTP status
         kind = _TemporaryError if status in _TEMPORARY else SmokeTestError
-        reason = _FIRESTORE_REASONS.get(status, answer[:200])
+        reason = _FIRESTORE_REASONS.get(status, answer)
         raise kind(f"Firestore answered the query with {status or 'nothing'} ({reason})")
     results: list[dict[str, Any]] = json.loads(answer)
     return results
@@ -334,7 +336,7 @@ def _request(method: str, url: str, headers: dict[str, str], body: bytes | None)
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 - the user's own URL
             return response.status, response.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode("utf-8", "replace")
+        return error.code, " ".join(error.read().decode("utf-8", "replace").split())[:300]
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         return 0, _no_answer(urllib.parse.urlsplit(url).hostname or url, reason)

@@ -358,10 +358,9 @@ def _replace_service(plane: GoogleCloud, body: Json, _query: Any, name: str) -> 
 
 
 def _revisions(plane: GoogleCloud, _body: Any, query: dict[str, list[str]]) -> Json:
-    name = re.search(r"serving.knative.dev/service ?(?:=|in \()([a-z0-9-]+)", query["labelSelector"][0])
-    assert name is not None
-    items = [each for each in plane.state.revisions.values() if each["metadata"]["name"].startswith(f"{name[1]}-")]
-    return {"apiVersion": "serving.knative.dev/v1", "kind": "RevisionList", "items": items[::-1]}
+    label, _, name = query["labelSelector"][0].partition(" = ")
+    items = [each for each in plane.state.revisions.values() if each["metadata"]["labels"].get(label) == name]
+    return {"apiVersion": "serving.knative.dev/v1", "kind": "RevisionList", "metadata": {}, "items": items[::-1]}
 
 
 def _run_revision(plane: GoogleCloud, _body: Any, _query: Any, name: str) -> Json:

@@ -172,11 +172,13 @@ def _hang_up(listener: socket.socket) -> None:
 
 
 def test_an_event_from_dt_is_found(documents: str, endpoint: Endpoint) -> None:
-    """Of the events that are stored, synthetic ones and those from before the wait do not count."""
+    """Synthetic events, those from before the wait, and those without a valid time do not count."""
     target = "projects/p/devices/new"
     endpoint.deliver(encode(envelope("touch")))
     since = smoke_test.database_time(documents, "owner")
     endpoint.deliver(encode(envelope("touch", eventId="deploy-1")))
+    for _ in range(20):
+        endpoint.deliver(encode(envelope("touch", timestamp="not a time")))
     endpoint.deliver(encode(envelope("humidity", targetName=target)))
 
     found = smoke_test.wait_for_event(documents, "owner", 20, since=since)
@@ -203,6 +205,21 @@ def test_a_refused_query_is_explained(refusing: Callable[..., str], smoke: Smoke
     assert run.returncode == 1
     assert "Firestore answered the query with 403" in run.stderr
     assert "roles/datastore.user" in run.stderr
+
+
+def test_a_document_that_may_not_be_deleted_is_explained(
+    refusing: Callable[..., str], smoke: Smoke, function: StartFunction
+) -> None:
+    """If Firestore refuses to delete the synthetic document, the error names it and the role, in one line."""
+    documents = f"{refusing(403)}/v1/projects/p/databases/d/documents/events"
+
+    run = smoke("--url", function().url, "--documents", documents)
+
+    assert run.returncode == 1
+    last = run.stderr.splitlines()[-1]
+    assert "deleting the synthetic document deploy-" in last
+    assert "answered with 403" in last
+    assert "roles/datastore.user" in last
 
 
 def test_a_failed_query_is_repeated(refusing: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
