@@ -35,8 +35,10 @@ name_repair() {
 # Without --repair-schedule, a repair that exists stays, and is brought up to date.
 ensure_repair() {
     name_repair
-    local schedule
-    schedule=$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value(schedule)')
+    local schedule=''
+    if has_scheduler; then
+        schedule=$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value(schedule)')
+    fi
     REPAIR_SCHEDULE=${REPAIR_SCHEDULE:-$schedule}
     [ -n "$REPAIR_SCHEDULE" ] || return 0
     if [ "$REPAIR_SCHEDULE" = none ]; then
@@ -51,6 +53,13 @@ Its build uses the project's default build account: if that lacks a permission, 
     ensure_repair_job
     ensure_schedule
     ensure_repair_alerts
+}
+
+# Without its API there is no schedule to look for.
+has_scheduler() {
+    local enabled
+    enabled=$(look services list --enabled --format='value(config.name)')
+    has "$enabled" cloudscheduler.googleapis.com
 }
 
 # Where the function's alert policies are, or are wanted: for an ERROR, and for two periods without a complete run. The
@@ -69,9 +78,7 @@ ensure_repair_alerts() {
 }
 
 ensure_scheduler_api() {
-    local enabled
-    enabled=$(look services list --enabled --format='value(config.name)')
-    ! has "$enabled" cloudscheduler.googleapis.com || return 0
+    ! has_scheduler || return 0
     cloud services enable cloudscheduler.googleapis.com --format=none
     [ -n "$DRY_RUN" ] || APIS_ENABLED=true
 }
@@ -185,6 +192,7 @@ ensure_schedule() {
 remove_repair() {
     name_repair
     local accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
+    has_scheduler || return 0
     remove_repair_alerts
     [ -z "$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value(name)')" ] ||
         cloud scheduler jobs delete "$REPAIR" "--location=$REGION"

@@ -226,6 +226,17 @@ def test_none_takes_it_away(present: Step) -> None:
     assert present.plane.changes() == []
 
 
+def test_without_a_repair(step: Step) -> None:
+    """Without the option and without a repair, nothing is looked for that would need another API."""
+    step.plane.reset(State(enabled=["run.googleapis.com"]))
+
+    runs = step.run(), step.run("--repair-schedule", "none")
+
+    assert [run.returncode for run in runs] == [0, 0], runs
+    assert step.plane.changes() == []
+    assert not any("cloudscheduler" in call.path for call in step.plane.calls)
+
+
 def test_key_from_standard_input(step: Step) -> None:
     """The key may come from standard input; it is on no command line and in no output."""
     run = step.run(*SCHEDULE, "--dt-key-stdin", given=f"{KEY_ID}\n{SECRET}\n{EMAIL}\n")
