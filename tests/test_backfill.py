@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from backfill import cli, rate_limit, writers
 from backfill import database as database_module
 from backfill.rate_limit import RateLimit
 from backfill.time_window import TimeWindow, parse_time
-from dtcloud import history
+from dtcloud import history, rest
 from dtcloud.history import History, HistoryError
 from receiver.batching import MOST_WRITES
 from simulator.fleet import Fleet
@@ -215,6 +216,30 @@ def test_faults(api: DTApi, fault: dt_api.Fault) -> None:
     assert [event for page in pages for event in page] == events
     assert not api.faults["events"]
     assert api.too_early == 0
+
+
+def test_silence_is_shown(api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While DT does not answer, the progress says so, with the address, before the request times out."""
+    monkeypatch.setattr(rest, "_NOTICE_SECONDS", 0.05)
+    answered = threading.Event()
+
+    def wait(handler: Any) -> None:
+        answered.wait(30)
+        handler.answer()
+
+    api.faults["devices"].append(wait)
+
+    async def fetch() -> str:
+        source = History(api.project, os.environ)
+        task = asyncio.create_task(source.devices([SENSOR], None))
+        while not (line := source.api.waits.line()):
+            await asyncio.sleep(0.01)
+        answered.set()
+        await task
+        assert source.api.waits.line() == ""
+        return line
+
+    assert asyncio.run(fetch()) == f"DT has not answered yet ({api.url}/projects/{api.project}/devices/{SENSOR})"
 
 
 def test_pause_for_all_requests(api: DTApi) -> None:

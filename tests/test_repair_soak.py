@@ -7,7 +7,7 @@ import pytest
 
 from tests.soak import repair
 
-_SHORT = ["--minutes", "0.2", "--time-factor", "86400", "--store", "embedded", "--seed", "3"]
+_SHORT = ["--minutes", "0.12", "--time-factor", "172800", "--store", "embedded", "--seed", "3"]
 
 
 def test_nothing_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
