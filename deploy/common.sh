@@ -17,7 +17,7 @@
 #             Reads with gcloud in the project; also used with --dry-run. What does not exist (not found; with the first
 #             run or --dry-run also: API disabled) prints nothing and is no error. Any other failure, such as a denied
 #             permission, ends the script. Use it as `x=$(look …)`, not in a condition or after `local x=`, or bash
-#             ignores the failure.
+#             ignores the failure; in a condition use `exists run services describe NAME …`.
 #   run       run COMMAND ARGUMENT … ['|' COMMAND ARGUMENT …]
 #             Runs a command or a pipeline; with --dry-run prints it instead, quoted, so that it can be pasted. Each
 #             change goes through `run`, and only arrays and arguments go into it: nothing is evaluated. A secret is
@@ -101,6 +101,13 @@ look() {
     return 1
 }
 APIS_ENABLED='' # true once this run has enabled APIs: then an API that is still disabled becomes available soon
+
+# exists COMMAND …: tells whether gcloud can describe something.
+exists() {
+    local found
+    found=$(look "$@" --format='value(name)') || exit 1 # bash does not end a script in a condition by itself
+    [ -n "$found" ]
+}
 
 is_absent() {
     if [ -z "$APIS_ENABLED" ] && is_disabled "$1"; then

@@ -37,8 +37,10 @@ ensure_exempt() {
         background indexes fields update "$2" "--collection-group=$1" --disable-indexes
 }
 
+# Without --retention-days, a policy of another origin stays.
 ensure_ttl() {
     local wanted=--disable-ttl now=--disable-ttl
+    [ -n "$RETENTION_DAYS" ] || named retention-days || return 0
     [ -z "$RETENTION_DAYS" ] || wanted=--enable-ttl
     ! grep -qE "^$1 expireAt 0 (CREATING|ACTIVE)$" <<<"$fields" || now=--enable-ttl
     [ $wanted = $now ] || background fields ttls update expireAt "--collection-group=$1" $wanted

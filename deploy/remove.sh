@@ -41,8 +41,7 @@ plan_removal() {
 
 remove_function() {
     [ -z "$NOW_EXISTS" ] || retry 180 cloud functions delete "$NAME" --gen2 "--region=$REGION" --format=none
-    [ -z "$(look logging metrics describe "$NAME-outcomes" --format='value(name)')" ] ||
-        cloud logging metrics delete "$NAME-outcomes"
+    ! exists logging metrics describe "$NAME-outcomes" || cloud logging metrics delete "$NAME-outcomes"
     REQUEST_LOG=true NO_REQUEST_LOG=''
     ensure_request_log
     functions=$(look functions list --v2 \
@@ -57,13 +56,14 @@ remove_secret() {
     readers=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' --format='value(bindings.members)')
     if grep -qvxF -e "serviceAccount:$EMAIL" -e '' <<<"$readers" || grep -q " $EMAIL$" <<<"$functions"; then
         say "The secret $SECRET stays: other accounts or functions may use it."
-    elif [ -n "$(look secrets describe "$SECRET" --format='value(name)')" ]; then
+    elif exists secrets describe "$SECRET"; then
         cloud secrets delete "$SECRET"
     fi
 }
 
 remove_account() {
-    local role=projects/$PROJECT/roles/$ROLE accounts
+    local role=projects/$PROJECT/roles/$ROLE accounts roles
+    roles=$(look iam roles list --format='value(name.basename())')
     accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
@@ -73,8 +73,7 @@ remove_account() {
     fi
     remove_member "$EMAIL"
     grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$EMAIL " ||
-        [ -z "$(look iam roles list --format='value(name)' --filter="name:$ROLE")" ] ||
-        cloud iam roles delete "$ROLE" --format=none
+        ! has "$roles" "$ROLE" || cloud iam roles delete "$ROLE" --format=none
     [ -n "$functions" ] || remove_member "$(account_email dataconnector-build)"
 }
 
@@ -93,12 +92,11 @@ remove_member() {
 remove_sources() {
     local number bucket
     ! grep -q "^[^ ]* $REGION " <<<"$functions" || return 0
-    [ -z "$(look artifacts repositories describe gcf-artifacts "--location=$REGION" --format='value(name)')" ] ||
+    ! exists artifacts repositories describe gcf-artifacts "--location=$REGION" ||
         cloud artifacts repositories delete gcf-artifacts "--location=$REGION" --format=none
     number=$(look projects describe "$PROJECT" --format='value(projectNumber)')
     for bucket in "gcf-v2-sources-$number-$REGION" "gcf-v2-uploads-$number-$REGION"; do
-        [ -z "$(look storage buckets describe "gs://$bucket" --format='value(name)')" ] ||
-            cloud storage rm --recursive "gs://$bucket"
+        ! exists storage buckets describe "gs://$bucket" || cloud storage rm --recursive "gs://$bucket"
     done
 }
 

@@ -7,14 +7,26 @@ OPTIONAL="DEVICES RETENTION_DAYS ORGANIZATION_ID SECRET" # "none" unsets them
 
 # Reads the settings of the revision that serves, which after a rollback or a failed start is not the newest one.
 read_state() {
-    local run=("--region=$REGION" --format=json)
-    look functions describe "$NAME" --gen2 "${run[@]}" >"$SCRATCH/function.json"
+    local run=("--region=$REGION" --format=json) # of each command below
+    read_function
     look run services describe "$NAME" "${run[@]}" >"$SCRATCH/service.json"
     assign_state "$SCRATCH/service.json"
     if [ -n "$NOW_REVISION" ] && [ "$NOW_REVISION" != "$NOW_NEWEST_REVISION" ]; then
         look run revisions describe "$NOW_REVISION" "${run[@]}" >"$SCRATCH/revision.json"
         assign_state "$SCRATCH/service.json" "$SCRATCH/revision.json"
     fi
+}
+
+# An interrupted run may have left a deployment that still goes on in Google Cloud.
+read_function() {
+    local limit=$((SECONDS + 900))
+    look functions describe "$NAME" --gen2 "${run[@]}" >"$SCRATCH/function.json"
+    while grep -q '"state": "DEPLOYING"' "$SCRATCH/function.json"; do
+        [ $SECONDS -lt $limit ] || fail "Another deployment of the function does not end: try again later."
+        say "Another deployment of the function is in progress. Waiting for it …"
+        sleep 2
+        look functions describe "$NAME" --gen2 "${run[@]}" >"$SCRATCH/function.json"
+    done
 }
 
 assign_state() {

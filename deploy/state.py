@@ -28,7 +28,6 @@ _ENVIRONMENT = {  # the variables that options of deploy.sh set, and the values 
 _FIXED = ("GOOGLE_CLOUD_PROJECT", "FUNCTION_USE_ASGI", "LOG_EXECUTION_ID")
 _SECRET = "DT_SIGNATURE_SECRET"  # noqa: S105 - the name of the variable
 _INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
-Json = dict
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +57,7 @@ def _read(path: str) -> Any:
         return json.loads(file.read() or "{}")
 
 
-def _function(function: Any) -> Json:
+def _function(function: Any) -> dict[str, Any]:
     build, config = function.get("buildConfig", {}), function.get("serviceConfig", {})
     errors = [each for each in function.get("stateMessages", []) if each.get("severity") == "ERROR"]
     return {
@@ -72,7 +71,7 @@ def _function(function: Any) -> Json:
     }
 
 
-def _service(service: Any) -> Json:
+def _service(service: Any) -> dict[str, Any]:
     status = service.get("status", {})
     served = sorted((each for each in status.get("traffic", []) if each.get("percent")), key=lambda x: x["percent"])
     serving = served[-1].get("revisionName", "") if served else ""
@@ -86,7 +85,7 @@ def _service(service: Any) -> Json:
     }
 
 
-def _settings(function: Any, service: Any, revision: Any) -> Json:
+def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
     """Return the settings of the revision that serves; without a service those of the function."""
     config = function.get("serviceConfig", {})
     container = (revision or service.get("spec", {}).get("template", {})).get("spec", {})
