@@ -9,8 +9,9 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from backfill.results import Results
+from dtcloud.rest import Waits
 
-LINE_SECONDS, BAR_SECONDS = 10.0, 0.1
+LINE_SECONDS, BAR_SECONDS, WAIT_SECONDS = 10.0, 0.1, 0.5
 
 
 class Progress:
@@ -19,9 +20,10 @@ class Progress:
     A bar shows the share of the time window that was read: DT's API does not announce the number of events.
     """
 
-    def __init__(self, results: Results) -> None:
-        """Show the counts of `results` above the bars."""
+    def __init__(self, results: Results, waits: Waits) -> None:
+        """Show the counts of `results` above the bars, and what the requests to DT wait for."""
         self._results = results
+        self._waits = waits
         self._console = Console(stderr=True)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
         self._bars = Bars(*columns, console=self._console, transient=True)
@@ -57,13 +59,24 @@ class Progress:
                 await asyncio.sleep(BAR_SECONDS)
 
     async def _print(self) -> None:
+        """Print a line at intervals, and at once when requests begin to wait for something else."""
+        shown, elapsed = "", 0.0
         while True:
-            await asyncio.sleep(LINE_SECONDS)
-            self._console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+            await asyncio.sleep(WAIT_SECONDS)
+            elapsed += WAIT_SECONDS
+            reason = self._waits.reason
+            if elapsed >= LINE_SECONDS or (reason and reason != shown):
+                self._console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+                shown, elapsed = reason, 0.0
 
     def line(self) -> str:
         """Return the progress as text."""
+        return "; ".join(filter(None, [self._counts(), self._waits.line()]))
+
+    def _counts(self) -> str:
         results = self._results
+        if not results.devices:
+            return "reading the list of devices"
         counts = [f"{outcome} {number}" for outcome, number in results.total.items() if number]
         return ", ".join(
             [f"{results.finished} of {results.devices} devices", f"{results.total.total()} events", *counts]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 HISTORY = timedelta(days=31)  # what DT keeps: https://developer.disruptive-technologies.com/docs
+MARGIN = timedelta(minutes=1)  # by which `--since 31d` stays within it: the request reaches DT a little later
 
 _AGO = re.compile(r"(\d{1,6})([dhm])", re.ASCII)
 _UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
@@ -41,10 +42,12 @@ class TimeWindow:
     Attributes:
         since: the beginning.
         until: the end.
+        beyond_history: whether it begins before the history that DT documents. DT is asked for it nevertheless.
     """
 
     since: datetime
     until: datetime
+    beyond_history: bool = False
 
     @classmethod
     def parse(cls, since: str, until: str | None, now: datetime) -> "TimeWindow":
@@ -56,21 +59,26 @@ class TimeWindow:
             now: the present.
 
         Raises:
-            ValueError: a time cannot be parsed, or DT has no history between them.
+            ValueError: a time cannot be parsed, or the window is empty.
         """
-        start, end = _parse_option("--since", since, now), min(now, _parse_option("--until", until or "0m", now))
+        start, end = parse_option("--since", since, now), min(now, parse_option("--until", until or "0m", now))
+        if now - HISTORY <= start < now - HISTORY + MARGIN:
+            start = now - HISTORY + MARGIN
         if start >= end:
             raise ValueError("--since must be before --until, and before now")
-        if end <= now - HISTORY:
-            raise ValueError(f"--until is more than {HISTORY.days} days ago: DT keeps no older history")
-        return cls(start, end)
+        return cls(start, end, beyond_history=start < now - HISTORY)
 
     def share_after(self, time: datetime) -> float:
         """Return the share of the window that is later than a time, 0 to 1; history comes newest event first."""
         return min(max((self.until - time) / (self.until - self.since), 0.0), 1.0)
 
 
-def _parse_option(option: str, text: str, now: datetime) -> datetime:
+def parse_option(option: str, text: str, now: datetime) -> datetime:
+    """Parse the time that an option names, as `parse_time` reads it.
+
+    Raises:
+        ValueError: it names none; the text names the option.
+    """
     try:
         return parse_time(text, now)
     except (ValueError, OverflowError):

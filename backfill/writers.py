@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from google.api_core.exceptions import GoogleAPICallError, RetryError
-from google.auth.exceptions import GoogleAuthError
-from google.cloud import firestore
 from google.cloud.firestore_v1.types import MapValue
 
+from backfill.database import FAILURES, open_database, reason
+from backfill.markers import Markers
 from backfill.rate_limit import RateLimit
-from backfill.results import ADDED, ALREADY_STORED, FAILED, MISSING, QUARANTINED, Record, Results
+from backfill.results import ADDED, ALREADY_STORED, DIFFERENT, FAILED, MISSING, QUARANTINED, Record, Results
 from receiver.batching import Outcome
+from receiver.devices import Devices
 from receiver.errors import Unavailable, Unprocessable
 from receiver.event import Event, parse_event
 from receiver.settings import Settings
@@ -22,25 +22,46 @@ Create = Callable[[Event, float], Awaitable[Outcome]]
 
 IN_FLIGHT = 100
 LOOKUP_SECONDS = 30.0
+STAMP = "backfilledAt"  # in place of receivedAt: the function never received the event
 PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)  # seconds, between attempts that each take up to several seconds
 
 _LOOKUP_DOCUMENTS = 300  # in one request
+_EXISTENCE = ["eventId"]  # one small field, where only the existence of the document matters
 
 
 class Writer(Protocol):
     """Writes the events of a page."""
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Write each record and count its outcome."""
+        """Write each record of a device and count its outcome."""
+
+
+def creator(store: Store, settings: Settings) -> Create:
+    """Return what creates an event in a store, and keeps the devices' documents up to date where they are kept."""
+    return Devices(settings.devices_collection, store).create if settings.devices_collection else store.create
+
+
+async def _not_forgotten(records: Sequence[Record], markers: Markers, results: Results) -> list[Record]:
+    """Return the records without those of a device that was forgotten, and count these.
+
+    Raises:
+        One of `backfill.database.FAILURES`: Firestore does not return the markers.
+    """
+    if not records:
+        return []
+    forgotten = await markers.forgotten(records[0].device_id, [record.time for record in records])
+    results.forgotten += sum(forgotten)
+    return [record for record, is_forgotten in zip(records, forgotten, strict=True) if not is_forgotten]
 
 
 class DocumentWriter:
     """Creates the documents that do not exist yet, up to `IN_FLIGHT` at a time."""
 
-    def __init__(self, store: Store, create: Create, rate_limit: RateLimit, results: Results) -> None:
-        """Write by `create`, and to the quarantine of `store`, no faster than `rate_limit` admits."""
-        self._create_event = create
+    def __init__(self, store: Store, settings: Settings, rate_limit: RateLimit, results: Results) -> None:
+        """Write to `store`, which `settings` describe, no faster than `rate_limit` admits."""
+        self._create_event = creator(store, settings)
         self._store = store
+        self._markers = Markers(settings)
         self._rate_limit = rate_limit
         self._results = results
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
@@ -48,6 +69,10 @@ class DocumentWriter:
 
     async def write(self, records: Sequence[Record]) -> None:
         """Write each record and count its outcome; many failures in a row stop the backfill."""
+        try:
+            records = await _not_forgotten(records, self._markers, self._results)
+        except FAILURES as error:
+            self._results.stopped = reason(error)
         async with asyncio.TaskGroup() as tasks:
             for record in records:
                 tasks.create_task(self._write(record))
@@ -89,40 +114,56 @@ class DocumentWriter:
 
 
 class DryRunWriter:
-    """Looks up which documents exist, and writes nothing."""
+    """Looks up which documents exist and, for a check, whether they hold the fields of DT's event; writes nothing."""
 
-    def __init__(self, settings: Settings, results: Results) -> None:
+    def __init__(self, settings: Settings, results: Results, *, compare: bool = False) -> None:
         """Read from the collection that `settings` names."""
-        self._client = firestore.AsyncClient(project=settings.project, database=settings.database)
+        self._client = open_database(settings)
         self._collection = self._client.collection(settings.collection)
+        self._markers = Markers(settings)
         self._results = results
+        self._fields = None if compare else _EXISTENCE
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Count each record as already stored, missing or quarantined; a failed lookup stops the backfill."""
-        storable = [(record, event_id) for record in records if (event_id := self._event_id(record))]
-        wanted = sorted({event_id for _, event_id in storable})
-        parts = [wanted[start : start + _LOOKUP_DOCUMENTS] for start in range(0, len(wanted), _LOOKUP_DOCUMENTS)]
+        """Count each record by the state of its document; a failed lookup stops the backfill."""
         try:
-            found = set().union(*await asyncio.gather(*map(self._existing, parts)))
-        except (GoogleAPICallError, RetryError, GoogleAuthError, TimeoutError) as error:
-            self._results.stopped = f"Firestore does not answer ({type(error).__name__})"
+            records = await _not_forgotten(records, self._markers, self._results)
+            parsed = [(record, self._parse(record)) for record in records]
+            wanted = sorted({event.event_id for _, event in parsed if event})
+            parts = [wanted[start : start + _LOOKUP_DOCUMENTS] for start in range(0, len(wanted), _LOOKUP_DOCUMENTS)]
+            found = await asyncio.gather(*map(self._existing, parts))
+        except FAILURES as error:
+            self._results.stopped = reason(error)
             return
-        for record, event_id in storable:
-            self._results.count(record, ALREADY_STORED if event_id in found else MISSING)
+        stored = {event_id: fields for part in found for event_id, fields in part.items()}
+        for record, event in parsed:
+            self._results.count(record, self._outcome(record, event, stored) if event else QUARANTINED)
 
-    def _event_id(self, record: Record) -> str | None:
-        """Return the id of the event's document; None, after counting the event, if it belongs in the quarantine."""
+    def _parse(self, record: Record) -> Event | None:
+        """Return the event of a record; None if it belongs in the quarantine."""
         try:
             event = parse_event(record.body)
             fill_fields(MapValue.pb()().fields, event.fields)
         except Unprocessable:
-            self._results.count(record, QUARANTINED)
             return None
-        return event.event_id
+        return event
 
-    async def _existing(self, event_ids: Sequence[str]) -> set[str]:
+    def _outcome(self, record: Record, event: Event, stored: dict[str, dict[str, Any]]) -> str:
+        if event.event_id not in stored:
+            return MISSING
+        if self._fields:
+            return ALREADY_STORED
+        document = stored[event.event_id]
+        # The labels and metadata of a device may have changed since; only the event itself must be equal.
+        compared = event.fields.keys() - {"labels", "metadata", "receivedAt", "expireAt", STAMP}
+        different = sorted(name for name in compared if name not in document or document[name] != event.fields[name])
+        if not different:
+            return ALREADY_STORED
+        self._results.note_difference(record, event.event_id, different)
+        return DIFFERENT
+
+    async def _existing(self, event_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         references: list[Any] = [self._collection.document(event_id) for event_id in event_ids]
-        # One small field, since only the existence of the document matters.
-        snapshots = self._client.get_all(references, field_paths=["eventId"])
+        snapshots = self._client.get_all(references, field_paths=self._fields)
         async with asyncio.timeout(LOOKUP_SECONDS):  # the client's own timeout bounds only a single attempt
-            return {snapshot.id async for snapshot in snapshots if snapshot.exists}
+            return {snapshot.id: snapshot.to_dict() or {} async for snapshot in snapshots if snapshot.exists}

@@ -28,7 +28,7 @@ ensure_monitoring() {
     if [ "$ALERT_EMAIL" = $'none\n' ]; then
         remove_policies
     elif [ -n "$ALERT_EMAIL$ALERT_CHANNEL" ]; then
-        ensure_policies
+        ensure_policies deploy/alerts/*.yaml
     fi
     ADVICE=$advice
 }
@@ -94,13 +94,17 @@ require_group() {
 components install alpha beta ."
 }
 
+# Makes or updates the policies in these files. Without an option for channels, a new one gets those of a present one.
 ensure_policies() {
     local channels='' present file
-    require_group channels
-    ensure_channels
+    if [ -n "$ALERT_EMAIL$ALERT_CHANNEL" ]; then
+        require_group channels
+        ensure_channels
+    fi
     require_group policies
     present=$(policies)
-    for file in deploy/alerts/*.yaml; do
+    [ -n "$channels" ] || channels=$(head -n 1 <<<"$present" | cut -d ';' -f 6)
+    for file in "$@"; do
         ensure_policy "$file" "$(basename "$file" .yaml)"
     done
 }

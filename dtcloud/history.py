@@ -1,49 +1,34 @@
 """Reads the history of events from DT's REST API: the devices of a project, and the events of a device page by page.
 
-The `disruptive` package signs in, sends requests and repeats failed ones. Its own reader of history collects all pages
-before it returns the first event; this one holds a single page in memory.
+The reader of history in the `disruptive` package collects all pages before it returns the first event; this one holds
+a single page in memory.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
-import disruptive
-import requests
-from disruptive import errors
-from disruptive.requests import DTRequest
+from dtcloud.rest import REQUESTS_AT_ONCE, Api, ApiError, RequestRefused
 
-from dtcloud.account import VARIABLES, sign_in
-
-DEVICES_AT_ONCE = 4
+DEVICES_AT_ONCE = REQUESTS_AT_ONCE
 PAGE_SIZE = 1000  # events
-PAUSES: tuple[float, ...] = (2.0, 8.0)  # seconds, between rounds of the package's own three attempts
+PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # seconds, between the attempts of a request
 
-_TIMEOUT = 30  # seconds without a byte
+HistoryError = ApiError
+
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-_REFUSED: dict[type[Exception], str] = {
-    errors.BadRequest: "DT refuses the request: check --event-type, and the ids of the project and the device",
-    errors.Unauthorized: f"DT refuses the service account: check {', '.join(VARIABLES)}",
-    errors.Forbidden: "the service account may not read this project: give it a role in the project, in DT Studio",
-    errors.NotFound: "DT does not know the project or device, or the service account has no role in the project",
-}
-_FAILED: dict[type[Exception], str] = {
-    errors.TooManyRequests: "DT still answers that there are too many requests",
-    errors.ServerError: "DT answers with a server error",
-    errors.ConnectionError: "DT cannot be reached, or does not answer",
-}
+# Where a page walk starts again: it is not documented whether endTime itself is included.
+_OVERLAP = timedelta(milliseconds=1)
+# DT's documentation does not say how it answers a page token that has expired.
+_EXPIRED = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
-class HistoryError(Exception):
-    """Raised if DT's API does not return the requested data after several attempts; the text gives the reason."""
-
-
-class RequestRefused(HistoryError):
-    """Raised if DT's API refuses the request, so that another attempt would not help."""
+class _PageTokenRefused(RequestRefused):
+    """Raised if DT refuses a request for a further page; the page token may have expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +52,20 @@ class Device:
 
 
 class History:
-    """The history of a project, 31 days of which DT documents."""
+    """The history of a project, 31 days of which DT documents.
+
+    Attributes:
+        api: DT's REST API.
+    """
 
     def __init__(self, project: str, environ: Mapping[str, str]) -> None:
-        """Sign in with the service account named by the environment; sends nothing.
+        """Read the service account that the environment names; sends nothing.
 
         Raises:
             MissingCredentials: a credential is missing.
         """
-        sign_in(environ)
-        disruptive.request_timeout = _TIMEOUT
+        self.api = Api(environ, PAUSES)
         self._project = f"/projects/{project}"
-        self._threads = ThreadPoolExecutor(DEVICES_AT_ONCE)
 
     async def devices(self, ids: Sequence[str], labels: frozenset[str] | None) -> list[Device]:
         """List devices.
@@ -91,21 +78,25 @@ class History:
             HistoryError: DT's API does not return the devices.
         """
         if ids:
-            found = [await self._get(f"/devices/{device_id}", {}) for device_id in dict.fromkeys(ids)]
+            found = [await self.api.get(f"{self._project}/devices/{device_id}") for device_id in dict.fromkeys(ids)]
         else:
             found = [raw async for page in self._pages("/devices", "devices", {}) for raw in page]
         return [_device(raw, labels) for raw in found]
 
-    def events(
-        self, device: Device, since: datetime, until: datetime, event_types: Sequence[str]
-    ) -> AsyncIterator[list[Any]]:
+    async def events(
+        self, device: Device, since: datetime, until: datetime, event_types: Sequence[str], page_size: int = PAGE_SIZE
+    ) -> AsyncGenerator[list[Any], None]:
         """Iterate over the pages of a device's history, newest event first.
+
+        When DT refuses a page token, for example because it has expired, the walk starts again at the oldest event
+        that came.
 
         Args:
             device: the device.
             since: the beginning, in UTC.
             until: the end, in UTC.
             event_types: the types to return; empty for all types.
+            page_size: events on a page.
 
         Yields:
             The events of a page, as DT's API returns them.
@@ -113,51 +104,61 @@ class History:
         Raises:
             HistoryError: DT's API does not return a page.
         """
-        params = {"startTime": since.strftime(_TIME), "endTime": until.strftime(_TIME), "pageSize": PAGE_SIZE}
-        types = {"eventTypes": list(event_types)} if event_types else {}
-        return self._pages(f"/devices/{device.id}/events", "events", params | types)
+        params: dict[str, Any] = {"startTime": since.strftime(_TIME), "pageSize": page_size}
+        if event_types:
+            params["eventTypes"] = list(event_types)
+        page: list[Any] = []
+        while True:
+            before = page
+            pages = self._pages(f"/devices/{device.id}/events", "events", params | {"endTime": until.strftime(_TIME)})
+            try:
+                async for page in pages:
+                    yield _without(page, before)
+            except _PageTokenRefused as error:
+                oldest = _oldest(page)
+                if oldest is None or oldest + _OVERLAP >= until:
+                    raise RequestRefused(str(error), error.status) from None
+                until = oldest + _OVERLAP
+            else:
+                return
 
     async def _pages(self, path: str, key: str, params: dict[str, Any]) -> AsyncIterator[list[Any]]:
         while True:
-            answer = await self._get(path, params)
+            answer = await self._page(self._project + path, params)
             if not isinstance(answer.get(key), list):
-                raise HistoryError(f"DT's answer has no list of {key}")
+                raise HistoryError(f"DT's answer has no list of {key} ({path})")
             yield answer[key]
             token = answer.get("nextPageToken")
             if not token:
                 return
             if token == params.get("pageToken"):
-                raise HistoryError("DT's answer names itself as the next page")
+                raise HistoryError(f"DT's answer names itself as the next page ({path})")
             params = {**params, "pageToken": token}
 
-    async def _get(self, path: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, and repeat it after failures that the package does not repeat, such as a truncated page."""
-        loop = asyncio.get_running_loop()
-        for pause in (*PAUSES, None):
-            try:
-                answer = await loop.run_in_executor(self._threads, _request, self._project + path, params)
-            except tuple(_REFUSED) as error:
-                raise RequestRefused(_REFUSED[type(error)]) from None
-            except (errors.DTApiError, requests.RequestException, ValueError, KeyError) as error:
-                if pause is None:
-                    raise HistoryError(_reason(error)) from None
-                await asyncio.sleep(pause)
-            else:
-                return answer if isinstance(answer, dict) else {}
-        raise AssertionError  # the last attempt returned or raised
+    async def _page(self, path: str, params: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self.api.get(path, params)
+        except RequestRefused as error:
+            if "pageToken" in params and error.status in _EXPIRED:
+                raise _PageTokenRefused(str(error), error.status) from None
+            raise
 
 
-def _request(url: str, params: dict[str, Any]) -> Any:
-    try:
-        return DTRequest.get(url, params=dict(params))
-    except errors.Unauthorized:  # the package repeats a request with the same token that was refused
-        disruptive.default_auth.refresh()
-        return DTRequest.get(url, params=dict(params))
+def event_time(event: Any) -> datetime | None:
+    """Return the timestamp of an event in UTC, to the microsecond; None if it has none."""
+    with suppress(TypeError, KeyError, AttributeError, ValueError, OverflowError):
+        return datetime.fromisoformat(event["timestamp"].upper()).astimezone(UTC)
+    return None
 
 
-def _reason(error: Exception) -> str:
-    known = (text for kind, text in _FAILED.items() if isinstance(error, kind))
-    return next(known, f"DT's answer cannot be read ({type(error).__name__})")
+def _oldest(events: Sequence[Any]) -> datetime | None:
+    return min(filter(None, map(event_time, events)), default=None)
+
+
+def _without(events: list[Any], before: Sequence[Any]) -> list[Any]:
+    """Return the events without those that came on the last page before the walk started again."""
+    known = {event["eventId"] for event in before if isinstance(event, dict) and isinstance(event.get("eventId"), str)}
+    return [event for event in events if not (isinstance(event, dict) and event.get("eventId") in known)]
 
 
 def _device(raw: Mapping[str, Any], labels: frozenset[str] | None) -> Device:

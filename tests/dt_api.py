@@ -1,4 +1,4 @@
-"""A fake of DT's REST API on 127.0.0.1: sign-in, devices and their history, with the documented errors."""
+"""A fake of DT's REST API on 127.0.0.1: sign-in, devices, history, Data Connectors, with the documented errors."""
 
 import base64
 import json
@@ -52,6 +52,14 @@ def revoke_tokens(handler: "_Handler") -> None:
     handler.refuse(401)
 
 
+def refuse_page_token(handler: "_Handler") -> None:
+    """Answer 400 to a request for a further page, as if its page token had expired; answer other requests normally."""
+    if "pageToken=" in handler.path:
+        handler.refuse(400)
+    else:
+        handler.answer()
+
+
 def demand_pause(handler: "_Handler") -> None:
     """Answer 429 with `Retry-After: 1`; earlier requests are counted in `too_early`."""
     handler.api.quiet_until = time.monotonic() + 1
@@ -65,7 +73,9 @@ class DTApi:
         project: the project id.
         devices: the devices as the API lists them.
         devices_a_page: devices on a page.
-        faults: the faults of the next requests, by kind: `token`, `devices`, `events`.
+        connectors: the Data Connectors as the API lists them.
+        metrics: what `:metrics` answers for each of them.
+        faults: the faults of the next requests, by kind: `token`, `devices`, `events`, `connectors`.
         forbidden: ids of devices whose history the service account may not read.
         tokens: the valid access tokens.
         queries: the query of each request for events.
@@ -73,11 +83,13 @@ class DTApi:
         quiet_until: when the Retry-After ends, by `time.monotonic`.
     """
 
-    def __init__(self) -> None:
-        """Listen on a free port."""
+    def __init__(self, port: int = 0) -> None:
+        """Listen on a port; 0 chooses a free one."""
         self.project = "c0md3pm0p7bet3vico8g"
         self.devices: list[dict[str, Any]] = []
         self.devices_a_page = 100
+        self.connectors: list[dict[str, Any]] = []
+        self.metrics: dict[str, Any] = {"successCount": 0, "errorCount": 0, "latency99p": "0.1s"}
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.forbidden: set[str] = set()
         self.tokens: set[str] = set()
@@ -86,7 +98,7 @@ class DTApi:
         self.quiet_until = 0.0
         self._history: defaultdict[str, list[tuple[datetime, dict[str, Any]]]] = defaultdict(list)
         self._selections: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"api": self}))
         host = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.url, self.token_url = f"{host}/v2", f"{host}/oauth2/token"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -107,6 +119,14 @@ class DTApi:
         """Add a device."""
         name = f"projects/{self.project}/devices/{device_id}"
         self.devices.append({"name": name, "type": device_type, "productNumber": product, "labels": labels})
+
+    def connect(self, url: str, *, status: str = "ACTIVE", secret: str = "", **filters: list[str]) -> dict[str, Any]:
+        """Add a Data Connector to the project and return it; `filters` are its `labels` and `events`."""
+        name = f"projects/{self.project}/dataconnectors/c{len(self.connectors)}"
+        config = {"url": url, "headers": {}} | ({"signatureSecret": secret} if secret else {})
+        kind = {"type": "HTTP_PUSH", "displayName": "Firestore", "status": status, "httpConfig": config}
+        self.connectors.append({"name": name, "labels": [], "events": [], **kind, **filters})
+        return self.connectors[-1]
 
     def publish(self, device_id: str, events: Iterable[dict[str, Any]]) -> None:
         """Add events to a device's history."""
@@ -178,8 +198,24 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer, unless there is a fault for this request."""
         self.api.too_early += time.monotonic() < self.api.quiet_until
-        if not self._inject_fault("events" if "/events?" in self.path else "devices"):
+        kinds = {"/events?": "events", "/dataconnectors": "connectors"}
+        if not self._inject_fault(next((kind for part, kind in kinds.items() if part in self.path), "devices")):
             self.answer()
+
+    def do_PATCH(self) -> None:
+        """Change fields of a Data Connector."""
+        fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._inject_fault("connectors"):
+            return
+        path = urlsplit(self.path).path.removeprefix("/v2/")
+        connector = next((each for each in self.api.connectors if each["name"] == path), None)
+        if self.headers["Authorization"].removeprefix("Bearer ") not in self.api.tokens:
+            self.refuse(401)
+        elif connector is None:
+            self.refuse(404)
+        else:
+            connector |= fields
+            self._answer(connector)
 
     def answer(self) -> None:
         """Send a page of devices, a device, or a page of its events."""
@@ -187,7 +223,11 @@ class _Handler(BaseHTTPRequestHandler):
         query, path = parse_qs(url.query), url.path.removeprefix("/v2/projects/").split("/")
         if self.headers["Authorization"].removeprefix("Bearer ") not in self.api.tokens:
             self.refuse(401)
-        elif path[0] != self.api.project or (path[2:] and not self._installed(path[2])):
+        elif path[0] != self.api.project:
+            self.refuse(404)
+        elif path[1] == "dataconnectors":
+            self._connectors(path[2:])
+        elif path[2:] and not self._installed(path[2]):
             self.refuse(404)
         elif path[-1] == "events":
             self._events(path[2], query)
@@ -195,6 +235,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(self._installed(path[2])[0])
         else:
             self._page("devices", self.api.devices, self.api.devices_a_page, query)
+
+    def _connectors(self, path: list[str]) -> None:
+        if path and path[0].endswith(":metrics"):
+            self._answer({"metrics": self.api.metrics})
+        else:
+            self._answer({"dataConnectors": self.api.connectors, "nextPageToken": ""})
 
     def _installed(self, device_id: str) -> list[dict[str, Any]]:
         return [device for device in self.api.devices if device["name"].endswith(f"/{device_id}")]

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,10 @@ from google.cloud import firestore
 
 import receiver.store
 from backfill import cli, rate_limit, writers
+from backfill import database as database_module
 from backfill.rate_limit import RateLimit
 from backfill.time_window import TimeWindow, parse_time
-from dtcloud import history
+from dtcloud import history, rest
 from dtcloud.history import History, HistoryError
 from receiver.batching import MOST_WRITES
 from simulator.fleet import Fleet
@@ -216,6 +218,72 @@ def test_faults(api: DTApi, fault: dt_api.Fault) -> None:
     assert api.too_early == 0
 
 
+def test_silence_is_shown(api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While DT does not answer, the progress says so, with the address, before the request times out."""
+    monkeypatch.setattr(rest, "_NOTICE_SECONDS", 0.05)
+    answered = threading.Event()
+
+    def wait(handler: Any) -> None:
+        answered.wait(30)
+        handler.answer()
+
+    api.faults["devices"].append(wait)
+
+    async def fetch() -> str:
+        source = History(api.project, os.environ)
+        task = asyncio.create_task(source.devices([SENSOR], None))
+        while not (line := source.api.waits.line()):
+            await asyncio.sleep(0.01)
+        answered.set()
+        await task
+        assert source.api.waits.line() == ""
+        return line
+
+    assert asyncio.run(fetch()) == f"DT has not answered yet ({api.url}/projects/{api.project}/devices/{SENSOR})"
+
+
+def test_pause_for_all_requests(api: DTApi) -> None:
+    """While DT demands a pause, no other request is sent either."""
+    api.install("second")
+    api.faults["devices"].append(dt_api.demand_pause)
+
+    async def fetch() -> None:
+        source = History(api.project, os.environ)
+        first = asyncio.create_task(source.devices([SENSOR], None))
+        while not source.api.waits.reason:
+            await asyncio.sleep(0.01)
+        await source.devices(["second"], None)
+        await first
+
+    asyncio.run(fetch())
+
+    assert api.too_early == 0
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+def test_expired_page_token(api: DTApi, status: int) -> None:
+    """When DT refuses a page token, the walk starts again at the oldest event that came; each event comes once."""
+    events = make_events(3500)
+    api.publish(SENSOR, events)
+    expired = dt_api.answer(status)
+    api.faults["events"] += [dt_api.pass_through, expired, dt_api.pass_through, dt_api.pass_through, expired]
+
+    pages = fetch_pages(api)
+
+    assert [event for page in pages for event in page] == events
+    assert not api.faults["events"]
+    assert "pageToken" not in api.queries[1]
+
+
+def test_page_token_that_is_never_accepted(api: DTApi) -> None:
+    """A walk that comes no further ends with an error."""
+    api.publish(SENSOR, [{**event, "timestamp": NOW.isoformat()} for event in make_events(1500)])
+    api.faults["events"] += [dt_api.pass_through, dt_api.answer(400)] * 3
+
+    with pytest.raises(HistoryError, match="refuses the request"):
+        fetch_pages(api)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -293,7 +361,6 @@ def test_missing_google_credentials(backfill: Backfill, monkeypatch: pytest.Monk
         ("--since", "yesterday"),
         ("--since", "2026-05-16T08:00:00"),
         ("--since", "0h"),
-        ("--until", "40d", "--since", "50d"),
         ("--rate", "0"),
         ("--retention-days", "1"),
         ("--database", "No Database"),
@@ -430,16 +497,40 @@ def publish(api: DTApi, bodies: list[dict[str, Any]]) -> None:
         api.publish(body["metadata"]["deviceId"], [body["event"]])
 
 
-def test_edge_of_history(backfill: Backfill, api: DTApi, stored: Stored) -> None:
-    """A backfill of 40 days fetches the events that DT still has, and says that older ones are gone."""
+def test_beyond_the_documented_history(backfill: Backfill, api: DTApi, stored: Stored) -> None:
+    """DT is asked for 40 days although it documents 31; the report says how old the oldest event is that came."""
     kept = make_events(2, until=NOW - timedelta(days=30, hours=23), hours=0.01)
     api.publish(SENSOR, kept + make_events(2, until=NOW - timedelta(days=31, hours=1)))
 
     result = backfill(since="40d")
 
     assert result.status == 0
-    assert "DT keeps 31 days" in result.err
+    assert datetime.fromisoformat(api.queries[0]["startTime"][0]) <= NOW - timedelta(days=39, hours=23)
+    oldest = min(event["timestamp"] for event in kept)[:19]
+    assert f"oldest event that came is of {oldest}Z, 9 d 0 h younger than --since asks for: DT keeps 31" in result.err
     assert stored().keys() == {event["eventId"] for event in kept}
+
+
+def test_window_before_the_documented_history(backfill: Backfill, api: DTApi, stored: Stored) -> None:
+    """A window of which DT documents nothing is requested nevertheless; the report says that no event came."""
+    result = backfill("--until", "40d", since="50d")
+
+    assert (result.status, len(api.queries)) == (0, 1)
+    assert "No event came." in result.err
+    assert stored() == {}
+
+
+def test_history_that_reaches_back_far_enough(backfill: Backfill, api: DTApi, stored: Stored) -> None:
+    """`--since 31d` stays within the 31 days while the request is under way, and an old event is just reported."""
+    events = make_events(2, until=NOW - timedelta(days=31) + timedelta(minutes=1, seconds=30), hours=0.001)
+    api.publish(SENSOR, events)
+
+    result = backfill(since="31d")
+
+    start = datetime.fromisoformat(api.queries[0]["startTime"][0])
+    assert timedelta(days=31, minutes=-1, seconds=-30) < datetime.now(UTC) - start < timedelta(days=31)
+    assert "younger" not in result.err
+    assert stored().keys() == {event["eventId"] for event in events}
 
 
 def test_dry_run(backfill: Backfill, api: DTApi, endpoint: Endpoint, stored: Stored) -> None:
@@ -521,7 +612,8 @@ def test_device_that_cannot_be_read(
     whole = backfill()
 
     assert (failed.status, partly.status, whole.status) == (1, 1, 0)
-    assert f"device {SENSOR}: DT answers with a server error" in failed.err
+    source = f"{api.url}/projects/{api.project}/devices/{SENSOR}/events"
+    assert f"device {SENSOR}: DT answers with a server error (500 from {source})\n" in failed.err
     assert "device forbidden: the service account may not read" in partly.err
     assert "1 of 2 devices" in partly.err
     assert "again" in partly.err
@@ -546,6 +638,7 @@ def test_failing_writes(faulted: tuple[Backfill, proxy.Proxy], api: DTApi, store
     api.publish(SENSOR, events)
     codes = grpc.StatusCode
     faults = [proxy.answer(codes.ABORTED), proxy.answer(codes.INTERNAL), proxy.commit_then(codes.UNAVAILABLE)]
+    between.faults.append(proxy.forward_only)  # the read of the markers
     between.faults += [fault for fault in faults for _ in range(5)]
 
     result = command()
@@ -580,7 +673,7 @@ def test_slow_firestore(
     monkeypatch.setattr(receiver.store, "TOTAL_SECONDS", 2.0)
     monkeypatch.setattr(writers, "PAUSES", ())
     api.publish(SENSOR, make_events(MOST_WRITES + 10))
-    between.faults.append(proxy.forward_only)
+    between.faults += [proxy.forward_only] * 2  # the read of the markers, and the first commit
     between.otherwise = lambda: between.hang
 
     result = command()
@@ -595,7 +688,7 @@ def test_slow_firestore(
 def test_dry_run_without_firestore(backfill: Backfill, api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run that Firestore does not answer stops, says so, and counts no event as missing."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setattr(writers, "LOOKUP_SECONDS", 0.3)
+    monkeypatch.setattr(database_module, "CALL_SECONDS", 0.3)
     api.publish(SENSOR, make_events(3))
 
     result = backfill("--dry-run")
@@ -689,6 +782,38 @@ def test_interrupted(process: Callable[..., subprocess.Popen[str]], api: DTApi, 
     assert re.search(r"Interrupted: 0 of 2 devices read, \d+ events seen", err)
     assert "Traceback" not in err
     assert 20 < Result(130, out, err).table("total")[0] < 1000
+
+
+def test_long_retry_after(process: Callable[..., subprocess.Popen[str]], api: DTApi) -> None:
+    """A long Retry-After is shown at once, with its reason and its countdown."""
+    api.publish(SENSOR, make_events(3))
+    api.faults["events"].append(dt_api.answer(429, Retry_After="3600"))
+
+    running = process()
+    assert running.stderr is not None
+    line = running.stderr.readline()
+
+    source = f"429 from {api.url}/projects/{api.project}/devices/{SENSOR}/events"
+    assert re.search(rf"too many requests \({re.escape(source)}\); next attempt in (1 h|59 min \d\d s)\n", line)
+
+
+def test_unreachable_for_a_while(process: Callable[..., subprocess.Popen[str]], api: DTApi, stored: Stored) -> None:
+    """While DT cannot be reached the command says so and goes on trying; it completes once DT answers."""
+    port = int(api.url.split(":")[2].split("/")[0])
+    api.stop()
+
+    running = process()
+    assert running.stderr is not None
+    line = running.stderr.readline()
+    late = DTApi(port)
+    late.install(SENSOR)
+    late.publish(SENSOR, make_events(3))
+    _, err = running.communicate(timeout=60)
+    late.stop()
+
+    assert re.search(rf"DT cannot be reached.*{re.escape(api.token_url)}\); next attempt in \d+ s\n", line)
+    assert running.returncode == 0, err
+    assert len(stored()) == 3
 
 
 _MEASURED = """\

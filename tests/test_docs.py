@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def commands() -> set[tuple[str, ...]]:
     for page in PAGES:
         for program, rest in _COMMAND.findall(shell_text(page)):
             words = shlex.split(re.split(r"[<>]", rest)[0], comments=True)
-            subcommand = words[:1] if program == "python -m simulator" else []
+            nested = program in ("python -m simulator", "python -m backfill")
+            subcommand = takewhile(lambda word: re.fullmatch(r"[a-z]+", word), words) if nested else []
             options = sorted({word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)})
             found.add((" ".join([program, *subcommand]), *options))
     return found
