@@ -21,7 +21,7 @@ from rich.console import Console
 
 import command_line
 from local.emulator import Kind, StoreUnavailable
-from local.processes import PartError
+from local.processes import ProcessError
 from local.system import System, running_system, say
 from local.view import View
 from local.viewer import running_viewer
@@ -103,7 +103,7 @@ def _command(**options: Any) -> int:
                 return asyncio.run(_run(chosen, system, viewer))
     except StoreUnavailable as error:
         raise click.UsageError(str(error)) from error
-    except PartError as error:
+    except ProcessError as error:
         raise click.ClickException(str(error)) from error
     except GoogleAPIError as error:
         raise click.ClickException(f"Firestore no longer answers: {error}") from error
@@ -140,7 +140,7 @@ async def _run(options: _Options, system: System, viewer: str | None) -> int:
     if options.events is None:
         return 0
     if not ended:
-        raise PartError(f"Stopped before all {options.events} events were acknowledged.")
+        raise ProcessError(f"Stopped before all {options.events} events were acknowledged.")
     return _verdict(await reader.problems(sent), options.events)
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from local.download import PINNED, Download, NotFoundError, Say
 from local.jar import find_emulator
-from local.processes import Part, PartError, free_port, running
+from local.processes import Process, ProcessError, free_port, running
 
 Kind = Literal["emulator", "embedded"]
 
@@ -41,13 +41,13 @@ class Store:
         host: `HOST:PORT` of its gRPC service.
         kind: official emulator or embedded store.
         origin: where it comes from, in words.
-        part: its process; None if it was already running.
+        process: its process; None if it was already running.
     """
 
     host: str
     kind: Kind
     origin: str
-    part: Part | None = None
+    process: Process | None = None
 
 
 def say_on_stderr(line: str) -> None:
@@ -123,10 +123,10 @@ def _start_embedded(stack: ExitStack, file: Path, environ: Mapping[str, str]) ->
 
 def _start(stack: ExitStack, store: Store, command: list[str], file: Path, environ: Mapping[str, str]) -> Store:
     name, log = f"Firestore ({store.kind})", file.with_suffix(".log")
-    part = running(name, command, log=log, environ=environ, ready=lambda: speaks_http2(store.host))
+    process = running(name, command, log=log, environ=environ, ready=lambda: speaks_http2(store.host))
     try:
-        return replace(store, part=stack.enter_context(part))
-    except PartError as error:
+        return replace(store, process=stack.enter_context(process))
+    except ProcessError as error:
         raise StoreUnavailable(str(error).rstrip(".")) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.processes import ROOT, Part, accepts, running
+from local.processes import ROOT, Process, accepts, running
 
 PROJECT = "demo-dt-firestore"  # the emulators never connect a project id that begins with demo- to the cloud
 
@@ -27,14 +27,14 @@ def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict
 
 
 @contextmanager
-def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Part]:
+def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
     """Run the function on 127.0.0.1 until the end of the block; it accepts requests when the block begins.
 
     Raises:
-        PartError: it did not start; the text ends with the last line of its log.
+        ProcessError: it did not start; the text ends with the last line of its log.
     """
     command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--source=main.py"]
     command += ["--signature-type=http", "--host=127.0.0.1", f"--port={port}"]
     settings = {**environ, "FUNCTION_USE_ASGI": "true", "PYTHONPATH": str(ROOT)}
-    with running("The function", command, log=log, environ=settings, ready=lambda: accepts(port)) as part:
-        yield part
+    with running("The function", command, log=log, environ=settings, ready=lambda: accepts(port)) as process:
+        yield process

@@ -15,7 +15,7 @@ from google.cloud.firestore import AsyncClient
 
 from local.emulator import Kind, Store, running_store
 from local.function import local_environ, running_function
-from local.processes import Part, free_port, port_is_free
+from local.processes import Process, free_port, port_is_free
 from local.reader import Reader
 
 DEFAULT_PORT = 8080
@@ -27,7 +27,7 @@ class System:
     """The running system; `url` and `environ` (its settings) are the function's."""
 
     store: Store
-    function: Part
+    function: Process
     url: str
     secret_file: Path
     environ: dict[str, str]
@@ -46,11 +46,11 @@ class System:
         """Wait until a process dies.
 
         Raises:
-            PartError: the function's or Firestore's process has ended.
+            ProcessError: the function's or Firestore's process has ended.
         """
         while True:
-            for part in filter(None, (self.function, self.store.part)):
-                part.check()
+            for process in filter(None, (self.function, self.store.process)):
+                process.check()
             await asyncio.sleep(_WATCH)
 
 
@@ -66,7 +66,7 @@ def running_system(*, folder: Path, port: int | None, choice: Kind | None) -> It
     Raises:
         click.UsageError: the port or the folder cannot be used.
         StoreUnavailable: the chosen Firestore is not available.
-        PartError: the function did not start.
+        ProcessError: the function did not start.
     """
     with _hold(folder):
         port = _port(port)

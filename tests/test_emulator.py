@@ -225,7 +225,7 @@ class TestStore:
     def test_firestore_emulator_host_is_used(self, embedded_host: str) -> None:
         """If it answers it is used as it is, and nothing is started."""
         with running_store(environ={"FIRESTORE_EMULATOR_HOST": embedded_host, "PATH": ""}) as store:
-            assert (store.host, store.part) == (embedded_host, None)
+            assert (store.host, store.process) == (embedded_host, None)
 
         assert speaks_http2(embedded_host)
 

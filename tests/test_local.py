@@ -23,7 +23,7 @@ from rich.console import Console
 
 from local.__main__ import main
 from local.function import local_environ
-from local.processes import PartError, free_port, port_is_free, running
+from local.processes import ProcessError, free_port, port_is_free, running
 from local.reader import BATCH, Reader
 from local.rows import make_row
 from local.view import View
@@ -59,14 +59,14 @@ class TestProcesses:
 
         with running(
             "It", ["sh", "-c", script], log=log, environ=dict(os.environ), ready=lambda: bool(log.read_text())
-        ) as part:
-            group = {part.process.pid, int(log.read_text())}
+        ) as process:
+            group = {process.popen.pid, int(log.read_text())}
 
         assert eventually(lambda: not any(map(alive, group)))
 
     def test_a_process_that_ends_at_once_is_reported(self, tmp_path: Path) -> None:
         """The error names the process, its exit status, its log and the last line of the log."""
-        with pytest.raises(PartError, match=r"^It ended with status 3\. Its log: .*log \(last line: sorry\)$"):
+        with pytest.raises(ProcessError, match=r"^It ended with status 3\. Its log: .*log \(last line: sorry\)$"):
             running(
                 "It", ["sh", "-c", "echo sorry; exit 3"], log=tmp_path / "log", environ={}, ready=lambda: False
             ).__enter__()
@@ -327,8 +327,8 @@ def test_even_sigkill_leaves_nothing_behind(run: Callable[..., Run]) -> None:
     assert eventually(lambda: not any(map(alive, processes)))
 
 
-@pytest.mark.parametrize(("index", "part"), [(0, r"Firestore \(embedded\)"), (1, "The function")])
-def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part: str) -> None:
+@pytest.mark.parametrize(("index", "name"), [(0, r"Firestore \(embedded\)"), (1, "The function")])
+def test_a_process_that_dies_ends_the_run(run: Callable[..., Run], index: int, name: str) -> None:
     """The exit status is 1, one line names the process and its log, and the other processes are stopped."""
     system = run("--store", "embedded", "--rate", "50")
     assert eventually(lambda: len(system.rows()) > 2)
@@ -341,7 +341,7 @@ def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part
     status = system.wait()
 
     assert status == 1
-    assert re.fullmatch(rf"\./run\.sh: {part} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
+    assert re.fullmatch(rf"\./run\.sh: {name} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
     assert eventually(lambda: not any(map(alive, processes)))
 
 
