@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=local/venv.sh
 source local/venv.sh
-ensure_venv
+ensure_venv local
 exec .venv/bin/python -m local "$@"

@@ -29,7 +29,7 @@ def running_viewer(folder: Path, environ: Mapping[str, str], say: Callable[[str]
     settings.write_text(json.dumps({name: environ[name] for name in _SETTINGS if name in environ}))
     try:
         if importlib.util.find_spec("nicegui") is None:
-            say("The viewer does not start: NiceGUI is missing; requirements-dev.txt has it.")
+            say("The viewer does not start: NiceGUI is missing; requirements-local.txt has it.")
             yield None
             return
         port = DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 BIN = ROOT / ".venv/bin"
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ["requirements", "requirements-dev"]
+LOCKS = ["requirements", "requirements-local", "requirements-dev"]
 COMPILE = "uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url {0}.in -o {0}.txt"
 
 
@@ -68,9 +68,11 @@ def test_lock_holds_each_direct_package(name: str) -> None:
 
 
 def test_development_has_the_versions_of_the_function() -> None:
-    """The lock for development holds the function's lock unchanged: tests run what is deployed."""
-    assert "-r requirements.txt" in _lines("requirements-dev.in")
-    assert set(_lines("requirements.txt")) <= set(_lines("requirements-dev.txt"))
+    """Each lock holds the one below it unchanged: tests run what is deployed, on what ./run.sh uses."""
+    assert "-r requirements.txt" in _lines("requirements-local.in")
+    assert "-r requirements-local.txt" in _lines("requirements-dev.in")
+    assert set(_lines("requirements.txt")) <= set(_lines("requirements-local.txt"))
+    assert set(_lines("requirements-local.txt")) <= set(_lines("requirements-dev.txt"))
 
 
 @pytest.mark.parametrize("name", LOCKS)

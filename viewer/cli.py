@@ -54,7 +54,9 @@ def _command(port: int | None, **given: str | None) -> int:
     try:
         from viewer.app import serve  # noqa: PLC0415 - NiceGUI takes a second to import, and may be missing
     except ImportError as error:
-        raise click.UsageError(f"{error.name} is missing: install requirements-dev.txt") from None
+        raise click.UsageError(
+            f"{error.name} is not installed: run .venv/bin/python -m viewer, in the .venv that ./run.sh makes"
+        ) from None
     serve(source, _port(port))
     return 0
 
