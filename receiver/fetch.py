@@ -7,6 +7,7 @@ could not be ended, would obey proxies named in the environment, and limits each
 import asyncio
 import ssl
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 import certifi
@@ -34,9 +35,10 @@ async def fetch(url: str) -> bytes:
     secure = parts.scheme == "https"
     context = await asyncio.to_thread(_tls) if secure else None  # it reads a file of 200 kB, the first time
     port = parts.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(
-        parts.hostname, port, ssl=context, happy_eyeballs_delay=_SECOND_ADDRESS
-    )
+    # uvloop, which uvicorn takes where it is installed, has no such option and tries one address after the other.
+    own = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    options: dict[str, Any] = {"happy_eyeballs_delay": _SECOND_ADDRESS} if own else {}
+    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context, **options)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         client = h11.Connection(h11.CLIENT)
