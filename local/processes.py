@@ -45,20 +45,14 @@ class Process:
 
 
 @contextmanager
-def running(
-    name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str], ready: Callable[[], bool]
-) -> Iterator[Process]:
-    """Run a command in the project's folder until the end of the block, which begins once `ready` returns True.
+def starting(name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
+    """Start a command in the project's folder, and stop it at the end of the block, which does not wait for it.
 
     Args:
         name: for messages.
         command: program and arguments.
         log: file for its output, overwritten.
         environ: its environment.
-        ready: tells whether the process can be used.
-
-    Raises:
-        ProcessError: it ended before it was ready, or was not ready in time.
     """
     guard = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT] if sys.platform == "linux" else []
     with log.open("wb") as output:
@@ -71,15 +65,32 @@ def running(
             cwd=ROOT,
             start_new_session=True,  # Ctrl-C reaches only the parent, which stops its children in order
         )
-    process = Process(name, popen, log)
     try:
-        _wait_until_ready(process, ready)
-        yield process
+        yield Process(name, popen, log)
     finally:
         stop(popen)
 
 
-def _wait_until_ready(process: Process, ready: Callable[[], bool]) -> None:
+@contextmanager
+def running(
+    name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str], ready: Callable[[], bool]
+) -> Iterator[Process]:
+    """Run a command until the end of the block, which begins once `ready` returns True; see `starting`.
+
+    Raises:
+        ProcessError: it ended before it was ready, or was not ready in time.
+    """
+    with starting(name, command, log=log, environ=environ) as process:
+        wait_until_ready(process, ready)
+        yield process
+
+
+def wait_until_ready(process: Process, ready: Callable[[], bool]) -> None:
+    """Wait until `ready` returns True.
+
+    Raises:
+        ProcessError: the process ended before, or it was not ready in time.
+    """
     limit = time.monotonic() + START_LIMIT
     while not ready():
         process.check()

@@ -327,7 +327,7 @@ def test_even_sigkill_leaves_nothing_behind(run: Callable[..., Run]) -> None:
     assert eventually(lambda: not any(map(alive, processes)))
 
 
-@pytest.mark.parametrize(("index", "name"), [(0, r"Firestore \(embedded\)"), (1, "The function")])
+@pytest.mark.parametrize(("index", "name"), [(0, "The function"), (1, r"Firestore \(embedded\)")])
 def test_a_process_that_dies_ends_the_run(run: Callable[..., Run], index: int, name: str) -> None:
     """The exit status is 1, one line names the process and its log, and the other processes are stopped."""
     system = run("--store", "embedded", "--rate", "50")

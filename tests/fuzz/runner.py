@@ -26,8 +26,9 @@ from google.cloud.firestore_v1.field_path import FieldPath
 
 import command_line
 from command_line import COUNT, POSITIVE, examples
-from local.emulator import Kind, StoreUnavailable, running_store
+from local.emulator import StoreUnavailable, running_store
 from local.function import local_environ, running_function
+from local.options import Kind
 from local.processes import Process, ProcessError, free_port
 from tests import signing
 from tests.fuzz.hostile import CLOSED, MEBIBYTE, Request, make

@@ -13,8 +13,9 @@ from random import Random
 
 from grpc import StatusCode
 
-from local.emulator import Kind, running_store
+from local.emulator import running_store
 from local.function import local_environ, running_function
+from local.options import Kind
 from local.processes import Process, free_port
 from tests import proxy
 from tests.soak.schedule import Episode

@@ -22,7 +22,8 @@ from google.cloud.firestore import Client
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from local.emulator import Kind, StoreUnavailable
+from local.emulator import StoreUnavailable
+from local.options import Kind
 from local.processes import ProcessError
 from simulator import faults
 from simulator.faulty_connector import FaultyConnector
