@@ -125,7 +125,8 @@ def _verdict(problems: Sequence[str], events: int) -> int:
 def _introduction(options: Options, system: System, viewer: str | None) -> str:
     lines = [
         f"Firestore  {system.store.origin}",
-        f"Address    {system.store.host}, project {system.project}, collection {system.collection}",
+        f"Address    {system.store.host}",
+        f"Project    {system.project}, collection {system.collection}",
         f"Function   {system.url}",
         *([f"Viewer     {viewer}"] if viewer else []),
         f"Log        {system.function.log}",
@@ -158,14 +159,15 @@ or any body:
 def _how_to_read(state: Path, system: System) -> str:
     variables = "\n".join(f"    {name}={system.environ[name]}" for name in NAMES)
     return f"""\
-To read the documents with your own code, run this in another terminal:
+To read the documents with your own code, run this before it:
   eval "$(./run.sh --env{_state_option(state)})"
-It sets the variables that lead Firestore's clients to this store:
+It sets the variables that lead clients to this Firestore:
 {variables}
 
-OUTCOME: stored is a new document, already_stored a repeat that changed nothing;
-after any other, the next line has the reason. LATENCY: from request to
-response, measured by the function. Press Ctrl-C to stop.
+OUTCOME is stored for a new document, already_stored for a
+repeat, which changes nothing; the next line has the reason
+for any other. LATENCY is the function's own, from request
+to response. Press Ctrl-C to stop.
 """
 
 
@@ -179,8 +181,10 @@ def _what_stays(state: Path, system: System) -> str:
         size = sum(path.stat().st_size for path in state.glob(f"{DATABASE_FILE}*")) / 1e6
         return f"""\
 The documents stay in {file} ({size:.1f} MB).
-To see them in the viewer: ./run.sh --store embedded --serve{option}
-To delete them: ./run.sh --store embedded --fresh{option}"""
+To see them in the viewer:
+  ./run.sh --store embedded --serve{option}
+To delete them and start again:
+  ./run.sh --store embedded --fresh{option}"""
     if system.store.process is None:
-        return f"The documents stay in the emulator at {system.store.host}, which goes on."
-    return "The emulator's documents are gone with it; those of --store embedded stay."
+        return f"The documents stay in the emulator at {system.store.host}, which still runs."
+    return "The emulator's documents are gone. Those of --store embedded stay."

@@ -1,7 +1,7 @@
 """Lays out the rows of the terminal view: the columns take their width from their content, within the terminal's."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from rich.cells import cell_len
 
@@ -9,10 +9,10 @@ from local.rows import Row
 
 HEADER = Row("TIME", "DEVICE", "TYPE", "VALUE", "OUTCOME", "LATENCY")
 
-_USUAL = Row("08:30:00", "Cloud Connector 1", "connectionStatus", "45.07 %RH, 19.03 °C", "stored", "12.5 ms")
-_WIDEST = {"device": 36, "type": 24, "value": 36}  # characters
-_VALUE, _PREFERENCE = 3, 5  # the column of values, and by how many characters it may be wider than the others
-_NARROW = 72  # characters: below, one space parts the columns, not two
+_USUAL = Row("08:30:00", "Meeting room 1 motion", "objectPresentCount", "45.07 %RH, 19.03 °C", "stored", "12.5 ms")
+_FLEXIBLE = {"device": 36, "type": 24, "value": 36}  # columns that give way, and their greatest width in characters
+_PREFERENCE = 5  # characters by which the values may be wider than the other two
+_NARROW = 72  # characters: a narrower table has one space between its columns, and no latency
 
 
 class Table:
@@ -20,9 +20,11 @@ class Table:
 
     def __init__(self) -> None:
         """Start with room for usual rows."""
-        self._needed = [max(map(cell_len, cells)) for cells in zip(HEADER[:6], _USUAL[:6], strict=True)]
+        self._needed = dict.fromkeys(HEADER._fields[:-1], 0)
+        for row in (HEADER, _USUAL):
+            self._grow(row)
 
-    def lay_out(self, row: Row, width: int) -> tuple[list[str], list[str]]:
+    def lay_out(self, row: Row, width: int) -> tuple[dict[str, str], list[str]]:
         """Lay out a row.
 
         Args:
@@ -30,25 +32,35 @@ class Table:
             width: of the terminal, in characters.
 
         Returns:
-            The cells, each padded to its column with the space before the next one, and the lines below: the detail,
-            and a value that is too long for its column. No line is broken inside a word.
+            The cells by column, each padded to its width with the space before the next one, and the lines below: a
+            value that is too long for its column, and the detail. No line is broken inside a word.
         """
-        gap = " " if width < _NARROW else "  "
-        for index, (name, cell) in enumerate(zip(Row._fields, row[:6], strict=False)):
-            self._needed[index] = max(self._needed[index], min(cell_len(cell), _WIDEST.get(name, width)))
-        sizes = _fitted(self._needed, width - len(gap) * 5)
+        self._grow(row)
+        needed, gap = self._needed, "  "
+        if width < _NARROW:
+            needed, gap = {name: size for name, size in needed.items() if name != "latency"}, " "
+        sizes = _fitted(needed, width - len(gap) * (len(needed) - 1))
         below = row.detail
-        if cell_len(row.value) > sizes[_VALUE]:
-            row, below = row._replace(value=""), " ".join(filter(None, (row.value, below)))
-        cells = [_padded(_shortened(cell, size), size) + gap for cell, size in zip(row[:6], sizes, strict=True)]
-        return cells, list(_wrapped(below, width, sizes[0] + len(gap)))
+        if cell_len(row.value) > sizes["value"]:
+            row, below = row._replace(value=""), f"{row.value} {below}"
+        cells = row._asdict()
+        fitted = {name: _padded(_shortened(cells[name], size), size) + gap for name, size in sizes.items()}
+        return fitted, list(_wrapped(below, width, sizes["time"] + len(gap)))
+
+    def _grow(self, row: Row) -> None:
+        cells = row._asdict()
+        for name, size in self._needed.items():
+            length, limit = cell_len(cells[name]), _FLEXIBLE.get(name)
+            if name == "value" and limit and length > limit:
+                continue  # it goes below the row
+            self._needed[name] = max(size, min(length, limit or length))
 
 
-def _fitted(needed: Sequence[int], width: int) -> list[int]:
-    """Return the widths of the columns: those of device, type and, later, value give way, the widest of them first."""
-    sizes = list(needed)
-    while sum(sizes) > width:
-        widest = max((1, 2, 3), key=lambda index: sizes[index] - _PREFERENCE * (index == _VALUE))
+def _fitted(needed: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return the widths of the columns: the widest of the flexible ones give way first."""
+    sizes = dict(needed)
+    while sum(sizes.values()) > width:
+        widest = max(_FLEXIBLE, key=lambda name: sizes[name] - _PREFERENCE * (name == "value"))
         if sizes[widest] <= 1:
             break
         sizes[widest] -= 1

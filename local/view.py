@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.live import Live
-from rich.padding import Padding
 from rich.text import Text
 
 from local.reader import Reader, batches
@@ -42,10 +42,10 @@ class View:
         self._print_header()
         if not self._console.is_terminal:
             return nullcontext()
-        return Live(get_renderable=self._margin, console=self._console, refresh_per_second=4, transient=True)
+        return Live(get_renderable=self._live_totals, console=self._console, refresh_per_second=4, transient=True)
 
-    def _margin(self) -> Padding:
-        return Padding(self.totals(), (0, 4, 0, 0))  # so that the ^C of a terminal does not start a new line
+    def _live_totals(self) -> Constrain:
+        return Constrain(self.totals(), self._console.width - len("^C "))  # which a terminal shows behind it
 
     async def follow(self) -> None:
         """Show new lines of the log until cancelled."""
@@ -83,7 +83,7 @@ class View:
         width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
         cells, below = self._table.lay_out(row, width)
         text = Text()
-        for name, cell in zip(row._fields, cells, strict=False):
+        for name, cell in cells.items():
             text.append(cell, style if name == "outcome" or row is HEADER else "")
         text.rstrip()
         for line in (text, *map(Text, below)):
@@ -92,7 +92,10 @@ class View:
 
     def print_totals(self) -> None:
         """Print the totals, on a terminal in lines that fit."""
-        self._console.print(self.totals(), soft_wrap=not self._console.is_terminal)
+        if self._console.is_terminal:
+            self._console.print(self.totals())
+        else:
+            print(self.totals().plain, flush=True)
 
     def totals(self) -> Text:
         """Return the totals as one line."""
@@ -102,7 +105,8 @@ class View:
             ordered = sorted(self._latencies)
             middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100]
             words.append(f"latency median {middle:g} ms, 95th percentile {high:g} ms")
-        return Text(", ".join(words), style="bold")
+        # Rows are printed without wrapping, and rich prints what is below them in the same way unless told otherwise.
+        return Text(", ".join(words), style="bold", no_wrap=False, overflow="fold")
 
 
 def _request(text: bytes) -> dict[str, Any] | None:
