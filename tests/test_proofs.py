@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,29 +172,44 @@ def test_simulator_needs_no_options_beside_the_system(tmp_path: Path) -> None:
     assert [file for file in files if file.exists()] == []
 
 
+def test_commands_of_the_simulators_page_run_as_pasted(tmp_path: Path) -> None:
+    """In one terminal, in the project's folder beside a running system, all of them succeed without settings."""
+    page = (ROOT / "docs/simulator.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    with serving(tmp_path) as system:
+        (tmp_path / ".state").symlink_to(system.folder)
+        (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+        script = "\n".join(blocks).replace("http://127.0.0.1:8080/", system.settings()["DT_ENDPOINT_URL"])
+        environ = {**os.environ, **UNSET, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            ["bash", "-exo", "pipefail", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True,
+            check=False, timeout=PATIENCE,
+        )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert len(blocks) > 5
+    assert done.stdout.count("\nverified\n") == 2
+
+
 def test_public_key_alone_loses_no_event(tmp_path: Path) -> None:
     """With DT_ORGANIZATION_ID alone, no event is lost though the keys cannot be fetched at first and change later."""
-    events = 40
-    with serving(tmp_path, DT_ORGANIZATION_ID="my-organization") as system:
+    play = ["play", "--events=20", "--rate=20", "--time-factor=500"]
+    with serving(tmp_path, DT_ORGANIZATION_ID="my-organization") as system, ThreadPoolExecutor() as pool:
         os.kill(system.pid, signal.SIGSTOP)  # the identity provider is in this process, the function is not
-        command = [sys.executable, "-m", "simulator", "play", f"--events={events}", "--rate=4", "--time-factor=500"]
-        with subprocess.Popen(
-            [*command, f"--state={system.folder}"], cwd=ROOT, env=os.environ | UNSET, stdout=subprocess.PIPE
-        ) as playing:
-            outage = eventually(lambda: system.count("outcome")["unavailable"] > 0)
-            os.kill(system.pid, signal.SIGCONT)
-            delivered = eventually(lambda: system.count("outcome")["stored"] > 0)
-            rotated = system.simulator("rotate-keys")
-            refused = eventually(lambda: system.count("outcome")["unverified"] > 0)
-            out, _ = playing.communicate(timeout=PATIENCE)
+        first = pool.submit(system.simulator, *play)
+        outage = eventually(lambda: system.count("outcome")["unavailable"] > 0)
+        os.kill(system.pid, signal.SIGCONT)
+        before = first.result()
+        rotated = system.simulator("rotate-keys")
+        after = system.simulator(*play)  # refused until the function fetches the keys again, after 30 s
+        ends = [done.stdout.decode().splitlines()[-1] for done in (before, after)]
         outcomes, proofs = system.count("outcome"), system.count("proof")
         stored = documents(system)
 
-    assert (outage, delivered, refused) == (True, True, True)
+    assert outage
     assert b" signs from now on; " in rotated.stdout
-    assert playing.returncode == 0
-    assert out.splitlines()[-1].startswith(f"events {events}, success {events}, ".encode())
-    assert (stored, outcomes["stored"], proofs["public_key"]) == (events, events, events)
+    assert [end.partition(", error")[0] for end in ends] == ["events 20, success 20"] * 2
+    assert (stored, outcomes["stored"], proofs["public_key"]) == (40, 40, 40)
 
 
 def documents(system: LocalSystem) -> int:

@@ -20,7 +20,7 @@ from receiver import fetch as fetching
 from receiver import key_set
 from receiver.errors import Unavailable, Unverified
 from receiver.fetch import FetchError, fetch
-from receiver.key_set import KeySet, fetch_keys, key_set_url, usable_keys
+from receiver.key_set import KeySet, key_set_url, usable_keys
 from receiver.public_key import parse_token, verify_signature
 from receiver.settings import is_loopback
 from receiver.signature import Claims
@@ -348,15 +348,6 @@ def test_withdrawn_key_is_refused_after_the_hour(identity: Identity, keys: KeySe
         key(keys)
 
     assert is_known(key(keys, "new"), OTHER_KEY)
-
-
-def test_keys_are_fetched_under_uvloop(identity: Identity) -> None:
-    """The keys are fetched on uvloop's event loop too, on which uvicorn runs where uvloop is installed."""
-    uvloop = pytest.importorskip("uvloop")
-
-    found = uvloop.run(fetch_keys(identity.issuer))
-
-    assert set(found) == {signing.KEY_ID}
 
 
 def test_new_key_is_fetched_when_a_token_names_it(identity: Identity, keys: KeySet, clock: Clock) -> None:
