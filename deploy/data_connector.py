@@ -14,8 +14,8 @@ from dtcloud.account import MissingCredentials, sign_in
 from dtcloud.data_connectors import DataConnectorError, Wanted, ensure
 
 _EXAMPLE = (
-    "python -m deploy.data_connector --project bhmh0143iktucae701vg --url https://x.run.app \\",
-    "    --labels name,room < secret.txt",
+    "python -m deploy.data_connector --project bhmh0143iktucae701vg \\",
+    "    --url https://x.run.app --labels name,room < secret.txt",
 )
 
 
