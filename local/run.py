@@ -159,7 +159,7 @@ or any body:
 def _how_to_read(state: Path, system: System) -> str:
     variables = "\n".join(f"    {name}={system.environ[name]}" for name in NAMES)
     return f"""\
-To read the documents with your own code, run this before it:
+To read the documents with your own code, first run:
   eval "$(./run.sh --env{_state_option(state)})"
 It sets the variables that lead clients to this Firestore:
 {variables}

@@ -99,7 +99,8 @@ class View:
 
     def totals(self) -> Text:
         """Return the totals as one line."""
-        words = [f"{self.outcomes.total()} requests in {time.monotonic() - self._started:.1f} s"]
+        number = self.outcomes.total()
+        words = [f"{number} request{'s' if number != 1 else ''} in {time.monotonic() - self._started:.1f} s"]
         words += [f"{number} {outcome}" for outcome, number in self.outcomes.most_common()]
         if self._latencies:
             ordered = sorted(self._latencies)
