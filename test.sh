@@ -46,7 +46,7 @@ fi
 
 # shellcheck source=local/venv.sh
 source local/venv.sh
-ensure_venv
+ensure_venv dev
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

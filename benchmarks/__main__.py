@@ -20,7 +20,7 @@ from benchmarks.run import Settings, measure
 from benchmarks.serving import STORES
 from command_line import COUNT, FiniteRange, examples, run
 from local.emulator import StoreUnavailable
-from local.processes import PartError
+from local.processes import ProcessError
 
 _QUICK = {"stores": "instant", "concurrency": "1,16", "rounds": 1, "events": 200, "seconds": 1, "starts": 1}
 _EXAMPLES = examples(
@@ -89,7 +89,7 @@ def _command(json_file: Path | None, plot: Path | None, **settings: Any) -> None
         figures = measure(Settings(**settings))
     except StoreUnavailable as error:
         raise click.UsageError(str(error)) from error
-    except PartError as error:
+    except ProcessError as error:
         raise click.ClickException(str(error)) from error
     show(figures, Console())
     if json_file:

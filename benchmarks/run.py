@@ -58,7 +58,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
     Raises:
         ContenderError: a contender did not answer 200.
-        PartError: a process did not start.
+        ProcessError: a process did not start.
         StoreUnavailable: no emulator is available.
     """
     figures: dict[str, Any] = {"samples": [], "memory": []}

@@ -49,7 +49,7 @@ def serve_store(name: str, folder: Path) -> Iterator[str]:
     """Run a store until the block ends, and yield its `HOST:PORT`.
 
     Raises:
-        PartError: it did not start.
+        ProcessError: it did not start.
         StoreUnavailable: no emulator is available.
     """
     delay = STORES[name]
@@ -75,16 +75,16 @@ def serve(contender: Contender, store: str, folder: Path) -> Iterator[RunningCon
 
     Raises:
         ContenderError: it did not acknowledge its first event.
-        PartError: it did not start.
+        ProcessError: it did not start.
     """
     if contender.kind == "client":
         yield RunningContender(contender, store)
         return
     port, log = free_port(), folder / f"{contender.name}.log"
     command, environ = contender.command(port), environment(contender, store)
-    with running(contender.name, command, log=log, environ=environ, ready=lambda: accepts(port)) as part:
-        _await_first_answer(contender, port, part.process)
-        pid = part.process.pid
+    with running(contender.name, command, log=log, environ=environ, ready=lambda: accepts(port)) as process:
+        _await_first_answer(contender, port, process.popen)
+        pid = process.popen.pid
         yield RunningContender(contender, f"127.0.0.1:{port}", pid, memory(pid)["now"])
 
 

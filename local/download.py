@@ -2,15 +2,13 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 Say = Callable[[str], None]
 
-_TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # seconds without a byte; the first so short for machines without a network
+_TIMEOUT, _CONNECT_TIMEOUT = 15.0, 3.0  # seconds without a byte; to connect, for machines without a network
 
 
 class NotFoundError(Exception):
@@ -54,24 +52,27 @@ def download(wanted: Download, path: Path, say: Say) -> None:
     Raises:
         NotFoundError: it cannot be downloaded, or its size or checksum is wrong.
     """
+    import httpx  # noqa: PLC0415 - it takes long, and most runs download nothing
+
+    timeout = httpx.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT)
     try:
-        with httpx.stream("GET", wanted.url, timeout=_TIMEOUT) as response:
+        with httpx.stream("GET", wanted.url, timeout=timeout) as response:
             response.raise_for_status()
             say(f"Downloading the Firestore emulator ({wanted.size / 1e6:.0f} MB, once) to {path} …")
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
                 part = Path(folder, path.name)
-                _save(response, wanted, part, say)
+                _save(response.iter_bytes(), wanted, part, say)
                 part.replace(path)
     except (httpx.HTTPError, OSError) as error:
         reason = str(error) or type(error).__name__
         raise NotFoundError(f"it is not on this machine and could not be downloaded ({reason})") from error
 
 
-def _save(response: httpx.Response, wanted: Download, path: Path, say: Say) -> None:
+def _save(chunks: Iterable[bytes], wanted: Download, path: Path, say: Say) -> None:
     checksum, size, tenths = hashlib.sha256(), 0, 0
     with path.open("wb") as file:
-        for chunk in response.iter_bytes():
+        for chunk in chunks:
             file.write(chunk)
             checksum.update(chunk)
             size += len(chunk)

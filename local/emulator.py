@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from local.download import PINNED, Download, NotFoundError, Say
 from local.jar import find_emulator
-from local.processes import Part, PartError, free_port, running
-
-Kind = Literal["emulator", "embedded"]
+from local.options import Kind
+from local.processes import Process, ProcessError, free_port, running
 
 _ADVICE = (
     "To use it, run again with a network, run `gcloud components install cloud-firestore-emulator`, "
@@ -41,13 +39,13 @@ class Store:
         host: `HOST:PORT` of its gRPC service.
         kind: official emulator or embedded store.
         origin: where it comes from, in words.
-        part: its process; None if it was already running.
+        process: its process; None if it was already running.
     """
 
     host: str
     kind: Kind
     origin: str
-    part: Part | None = None
+    process: Process | None = None
 
 
 def say_on_stderr(line: str) -> None:
@@ -56,10 +54,11 @@ def say_on_stderr(line: str) -> None:
 
 
 @contextmanager
-def running_store(
+def running_store(  # noqa: PLR0913 - each has a default
     choice: Kind | None = None,
     *,
     file: Path | None = None,
+    port: int | None = None,
     environ: Mapping[str, str] = os.environ,
     pinned: Download = PINNED,
     say: Say = say_on_stderr,
@@ -69,6 +68,7 @@ def running_store(
     Args:
         choice: None for the emulator if it is available, else the embedded store.
         file: SQLite file of the embedded store; the log of either is written beside it. None for a temporary folder.
+        port: of the Firestore that is started; None for a free one.
         environ: the environment, also of the process.
         pinned: what to download if this machine has no emulator.
         say: is called with each line for the user.
@@ -79,22 +79,27 @@ def running_store(
     Raises:
         StoreUnavailable: the choice is not available, or FIRESTORE_EMULATOR_HOST does not answer.
     """
-    named = environ.get("FIRESTORE_EMULATOR_HOST", "").strip()
-    if named and choice != "embedded":
+    if named := named_host(choice, environ):
         yield _named_emulator(named)
         return
+    host = f"127.0.0.1:{port or free_port()}"
     with ExitStack() as stack:
         if file is None:
             file = Path(stack.enter_context(tempfile.TemporaryDirectory()), "firestore.sqlite3")
         store = None
         if choice != "embedded":
             try:
-                store = _start_emulator(stack, file, environ, pinned, say)
+                store = _start(stack, *_emulator(host, environ, pinned, say), file, environ)
             except StoreUnavailable as error:
                 if choice == "emulator":
                     raise StoreUnavailable(f"No Firestore emulator: {error}. {_ADVICE}") from error
                 say(f"IN USE: the embedded store, not the Firestore emulator: {error}. {_ADVICE}")
-        yield store or _start_embedded(stack, file, environ)
+        yield store or _start(stack, *_embedded(host, file), file, environ)
+
+
+def named_host(choice: Kind | None, environ: Mapping[str, str]) -> str:
+    """Return the emulator that the user named in FIRESTORE_EMULATOR_HOST; "" if there is none, or it is not wanted."""
+    return "" if choice == "embedded" else environ.get("FIRESTORE_EMULATOR_HOST", "").strip()
 
 
 def _named_emulator(host: str) -> Store:
@@ -105,29 +110,33 @@ def _named_emulator(host: str) -> Store:
     return Store(host, "emulator", "Firestore emulator of FIRESTORE_EMULATOR_HOST")
 
 
-def _start_emulator(stack: ExitStack, file: Path, environ: Mapping[str, str], pinned: Download, say: Say) -> Store:
+def _emulator(host: str, environ: Mapping[str, str], pinned: Download, say: Say) -> tuple[Store, list[str]]:
+    """Return the official emulator at a host, and the command that starts it."""
     try:
         jar, java = find_emulator(environ, pinned=pinned, say=say)
     except NotFoundError as error:
         raise StoreUnavailable(str(error)) from error
-    store = Store(f"127.0.0.1:{(port := free_port())}", "emulator", f"Firestore emulator {jar.name}")
-    command = [str(java), "-Duser.language=en", "-cp", str(jar), _MAIN_CLASS, "start"]
-    return _start(stack, store, [*command, "--host=127.0.0.1", f"--port={port}"], file, environ)
+    command = [str(java), "-Duser.language=en", "-cp", str(jar), _MAIN_CLASS]
+    command += ["start", "--host=127.0.0.1", f"--port={_port(host)}"]
+    return Store(host, "emulator", f"Firestore emulator {jar.name}"), command
 
 
-def _start_embedded(stack: ExitStack, file: Path, environ: Mapping[str, str]) -> Store:
-    store = Store(f"127.0.0.1:{(port := free_port())}", "embedded", f"embedded store, {file}")
-    command = [sys.executable, "-m", "local.embedded", "--port", str(port), "--file", str(file.resolve())]
-    return _start(stack, store, command, file, environ)
+def _embedded(host: str, file: Path) -> tuple[Store, list[str]]:
+    command = [sys.executable, "-m", "local.embedded", "--port", _port(host), "--file", str(file.resolve())]
+    return Store(host, "embedded", f"embedded store, {file}"), command
 
 
 def _start(stack: ExitStack, store: Store, command: list[str], file: Path, environ: Mapping[str, str]) -> Store:
     name, log = f"Firestore ({store.kind})", file.with_suffix(".log")
-    part = running(name, command, log=log, environ=environ, ready=lambda: speaks_http2(store.host))
+    process = running(name, command, log=log, environ=environ, ready=lambda: speaks_http2(store.host))
     try:
-        return replace(store, part=stack.enter_context(part))
-    except PartError as error:
+        return replace(store, process=stack.enter_context(process))
+    except ProcessError as error:
         raise StoreUnavailable(str(error).rstrip(".")) from error
+
+
+def _port(host: str) -> str:
+    return host.rpartition(":")[2]
 
 
 def speaks_http2(host: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.processes import ROOT, Part, accepts, running
+from local.processes import ROOT, Process, accepts, starting, wait_until_ready
 
 PROJECT = "demo-dt-firestore"  # the emulators never connect a project id that begins with demo- to the cloud
 
@@ -27,14 +27,22 @@ def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict
 
 
 @contextmanager
-def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Part]:
-    """Run the function on 127.0.0.1 until the end of the block; it accepts requests when the block begins.
-
-    Raises:
-        PartError: it did not start; the text ends with the last line of its log.
-    """
+def starting_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
+    """Start the function on 127.0.0.1, and stop it at the end of the block, which does not wait for it."""
     command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--source=main.py"]
     command += ["--signature-type=http", "--host=127.0.0.1", f"--port={port}"]
     settings = {**environ, "FUNCTION_USE_ASGI": "true", "PYTHONPATH": str(ROOT)}
-    with running("The function", command, log=log, environ=settings, ready=lambda: accepts(port)) as part:
-        yield part
+    with starting("The function", command, log=log, environ=settings) as process:
+        yield process
+
+
+@contextmanager
+def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
+    """Run the function on 127.0.0.1 until the end of the block; it accepts requests when the block begins.
+
+    Raises:
+        ProcessError: it did not start; the text ends with the last line of its log.
+    """
+    with starting_function(port, log=log, environ=environ) as process:
+        wait_until_ready(process, lambda: accepts(port))
+        yield process

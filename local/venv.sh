@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by run.sh, test.sh and deploy.sh, in the project's directory: ensure_venv makes .venv with the locked packages,
-# unless it is up to date. PYTHON names the interpreter; without it, the first of 3.13, 3.12, 3.11 and newer versions.
+# unless it is up to date. PYTHON names the interpreter; without it an existing .venv keeps its own, and a new one gets
+# the first of 3.13, 3.12, 3.11 and newer versions.
 
 suitable_python() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
@@ -22,18 +23,14 @@ find_python() {
     return 1
 }
 
-# The stamp in .venv tells which interpreter and which locks it was made from. Where flock exists, a second caller waits for
-# the first one instead of building into the same directory.
-ensure_venv() (
+# ensure_venv [local | dev]: with what ./run.sh needs, or with what ./test.sh needs. The descriptor stays open, and its
+# lock held, in the program that the script becomes: as long as it runs, no other script removes .venv.
+ensure_venv() {
+    local python packages=${1:-local}
+    exec 8<local/venv.sh
+    if [ -z "${PYTHON:-}" ] && [ -x .venv/bin/python ]; then
+        .venv/bin/python -I -S local/install.py --check "$packages" 2>/dev/null && return
+    fi
     python=$(find_python) || return 1
-    stamp=$("$python" -c 'import sys; print(sys.version)'; cksum requirements-dev.txt)
-    exec 9<local/venv.sh
-    if command -v flock >/dev/null; then flock 9; fi
-    if [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then return; fi
-    echo "Making .venv with $("$python" --version), which takes about a minute ..." >&2
-    rm -rf .venv
-    "$python" -m venv .venv || return 1
-    .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt ||
-        return 1
-    printf '%s' "$stamp" >.venv/stamp
-)
+    "$python" -I local/install.py "$packages"
+}

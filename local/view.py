@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.text import Text
 
 from local.reader import Reader, batches
 from local.rows import ACKNOWLEDGED, Row, make_row
+from local.table import HEADER, Table
 
 _POLL = 0.1  # seconds
-_TIME, _TYPE, _OUTCOME, _LATENCY, _NARROWEST, _GAP = 8, 18, 14, 9, 8, 2  # characters
-_PLAIN_WIDTH = 140  # characters, if the output is not a terminal
+_FEWEST = 5  # lines from one header to the next, however low the terminal is
+_PLAIN_WIDTH = 120  # characters, if the output is not a terminal
 _LATENCIES_KEPT = 10_000
 
 
@@ -32,13 +34,18 @@ class View:
         self._position = 0  # in the log: the first byte that is not shown yet
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._started = time.monotonic()
+        self._table = Table()
+        self._lines = 0  # since the header
 
     def live(self) -> AbstractContextManager[Any]:
         """Print the header; return a context in which a terminal shows the totals below the rows."""
-        self._print(Row("TIME", "DEVICE", "TYPE", "VALUE", "OUTCOME", "LATENCY"), "")
+        self._print_header()
         if not self._console.is_terminal:
             return nullcontext()
-        return Live(get_renderable=self.totals, console=self._console, refresh_per_second=4, transient=True)
+        return Live(get_renderable=self._live_totals, console=self._console, refresh_per_second=4, transient=True)
+
+    def _live_totals(self) -> Constrain:
+        return Constrain(self.totals(), self._console.width - len("^C "))  # which a terminal shows behind it
 
     async def follow(self) -> None:
         """Show new lines of the log until cancelled."""
@@ -66,26 +73,41 @@ class View:
                 self._latencies.append(line["latencyMs"])
             self._print(row, {"stored": "green", "already_stored": "yellow"}.get(row.outcome, "red"))
 
+    def _print_header(self) -> None:
+        self._lines = 0
+        self._print(HEADER, "bold")
+
     def _print(self, row: Row, style: str) -> None:
+        if self._console.is_terminal and self._lines >= max(self._console.height - 2, _FEWEST):
+            self._print_header()
         width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
-        free = width - (_TIME + _TYPE + _OUTCOME + _LATENCY) - _GAP * (len(row) - 1)
-        device = max(_NARROWEST, free // 3)
-        sizes = (_TIME, device, _TYPE, max(_NARROWEST, free - device), _OUTCOME, _LATENCY)
+        cells, below = self._table.lay_out(row, width)
         text = Text()
-        for name, cell, size in zip(row._fields, row, sizes, strict=True):
-            text.append(_fitted(cell, size), style if name == "outcome" else "")
+        for name, cell in cells.items():
+            text.append(cell, style if name == "outcome" or row is HEADER else "")
         text.rstrip()
-        self._console.print(text, soft_wrap=True)
+        for line in (text, *map(Text, below)):
+            self._console.print(line, soft_wrap=True)
+            self._lines += 1
+
+    def print_totals(self) -> None:
+        """Print the totals, on a terminal in lines that fit."""
+        if self._console.is_terminal:
+            self._console.print(self.totals())
+        else:
+            print(self.totals().plain, flush=True)
 
     def totals(self) -> Text:
         """Return the totals as one line."""
-        words = [f"{self.outcomes.total()} requests in {time.monotonic() - self._started:.1f} s"]
+        number = self.outcomes.total()
+        words = [f"{number} request{'s' if number != 1 else ''} in {time.monotonic() - self._started:.1f} s"]
         words += [f"{number} {outcome}" for outcome, number in self.outcomes.most_common()]
         if self._latencies:
             ordered = sorted(self._latencies)
             middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100]
             words.append(f"latency median {middle:g} ms, 95th percentile {high:g} ms")
-        return Text(", ".join(words), style="bold")
+        # Rows are printed without wrapping, and rich prints what is below them in the same way unless told otherwise.
+        return Text(", ".join(words), style="bold", no_wrap=False, overflow="fold")
 
 
 def _request(text: bytes) -> dict[str, Any] | None:
@@ -95,7 +117,3 @@ def _request(text: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return line if isinstance(line, dict) and "outcome" in line else None
-
-
-def _fitted(cell: str, size: int) -> str:
-    return (cell if len(cell) <= size else cell[: size - 1] + "…").ljust(size + _GAP)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.processes import free_port, port_is_free, running
-from viewer.cli import DEFAULT_PORT
+from local.processes import free_port, port_is_free, starting
+from viewer.settings import DEFAULT_PORT
 
 
 @contextmanager
@@ -23,10 +23,10 @@ def running_viewer(folder: Path, environ: Mapping[str, str], say: Callable[[str]
         Its address, before it answers; None if NiceGUI is not installed.
     """
     if importlib.util.find_spec("nicegui") is None:
-        say("The viewer does not start: NiceGUI is missing; requirements-dev.txt has it.")
+        say("The viewer does not start: NiceGUI is missing; requirements-local.txt has it.")
         yield None
         return
     port = DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()
     command = [sys.executable, "-m", "viewer", f"--port={port}"]
-    with running("The viewer", command, log=folder / "viewer.log", environ=environ, ready=lambda: True):
+    with starting("The viewer", command, log=folder / "viewer.log", environ=environ):
         yield f"http://127.0.0.1:{port}/"

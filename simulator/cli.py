@@ -37,7 +37,10 @@ _PROGRESS_SECONDS = 10.0  # between progress lines when the output is not a term
 _SEND = f"{_NAME} send temperature --value 21.5"
 _PLAY = f"{_NAME} play --events 20 --rate 20"
 _SIGN = f"echo '{{}}' | {_NAME} sign"
-_VERIFY = f"""echo '{{}}' | {_NAME} verify --token "$(echo '{{}}' | {_NAME} sign)\""""
+_VERIFY = (
+    f"TOKEN=$(echo '{{}}' | {_NAME} sign)",
+    f"""echo '{{}}' | {_NAME} verify --token "$TOKEN\"""",
+)
 
 _Events = Iterator[tuple[datetime, dict[str, Any]]]
 
@@ -63,7 +66,7 @@ def _read_label(_context: click.Context, _parameter: click.Parameter, labels: Se
     return {key: value for key, _, value in pairs} or None
 
 
-@click.group("simulator", no_args_is_help=False, epilog=examples(_SEND, _PLAY, _SIGN, _VERIFY))
+@click.group("simulator", no_args_is_help=False, epilog=examples(_SEND, _PLAY, _SIGN, *_VERIFY))
 def _simulator() -> None:
     """Sign events and deliver them as DT Cloud's Data Connector does.
 
@@ -143,7 +146,7 @@ def _description(attempt: Attempt) -> str:
     epilog=examples(
         _PLAY,
         f"{_NAME} play --minutes 0.05 --rate 10 --sensors 100 --seed 7",
-        f"{_NAME} play --events 20 --rate 20 --tampered-bodies 0.1 --backfill 50",
+        f"{_NAME} play --events 20 --tampered-bodies 0.1 --backfill 50",
     )
 )
 @click.option("--events", metavar="N", type=COUNT, help="Stop after N events.")
@@ -269,7 +272,7 @@ def sign(given: Credentials) -> None:
     print(next(iter(headers.values())))
 
 
-@_simulator.command(epilog=examples(_VERIFY))
+@_simulator.command(epilog=examples(*_VERIFY))
 @click.option("--token", metavar="T", required=True, help="Value of a signature header, of either kind.")
 @credentials(url=False)
 def verify(token: str, given: Credentials) -> int:

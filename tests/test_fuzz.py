@@ -28,15 +28,15 @@ from tests.fuzz.runner import Fuzzer, Target, exchange
 @pytest.fixture(scope="module")
 def target(firestore_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Return the function's process with the tests' Firestore."""
-    with ExitStack() as parts:
-        yield fuzz.open_target(parts, firestore_host, tmp_path_factory.mktemp("fuzz"), f"demo-{uuid.uuid4().hex[:12]}")
+    with ExitStack() as stack:
+        yield fuzz.open_target(stack, firestore_host, tmp_path_factory.mktemp("fuzz"), f"demo-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="module")
 def embedded_target(embedded_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Return the function's process with an embedded store."""
-    with ExitStack() as parts:
-        yield fuzz.open_target(parts, embedded_host, tmp_path_factory.mktemp("fuzz"), f"demo-{uuid.uuid4().hex[:12]}")
+    with ExitStack() as stack:
+        yield fuzz.open_target(stack, embedded_host, tmp_path_factory.mktemp("fuzz"), f"demo-{uuid.uuid4().hex[:12]}")
 
 
 def test_hostile_requests_do_no_damage(target: Target) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -14,20 +15,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from google.cloud import firestore
+from rich.cells import cell_len
 from rich.console import Console
 
 from local.__main__ import main
 from local.function import local_environ
-from local.processes import PartError, free_port, port_is_free, running
+from local.processes import ProcessError, free_port, port_is_free, running
 from local.reader import BATCH, Reader
-from local.rows import make_row
+from local.rows import Row, make_row
+from local.table import Table
 from local.view import View
 from tests.events import DATA
+from tests.signing import sign
 from viewer.values import describe
 
 ROOT = Path(__file__).parent.parent
@@ -59,14 +65,14 @@ class TestProcesses:
 
         with running(
             "It", ["sh", "-c", script], log=log, environ=dict(os.environ), ready=lambda: bool(log.read_text())
-        ) as part:
-            group = {part.process.pid, int(log.read_text())}
+        ) as process:
+            group = {process.popen.pid, int(log.read_text())}
 
         assert eventually(lambda: not any(map(alive, group)))
 
     def test_a_process_that_ends_at_once_is_reported(self, tmp_path: Path) -> None:
         """The error names the process, its exit status, its log and the last line of the log."""
-        with pytest.raises(PartError, match=r"^It ended with status 3\. Its log: .*log \(last line: sorry\)$"):
+        with pytest.raises(ProcessError, match=r"^It ended with status 3\. Its log: .*log \(last line: sorry\)$"):
             running(
                 "It", ["sh", "-c", "echo sorry; exit 3"], log=tmp_path / "log", environ={}, ready=lambda: False
             ).__enter__()
@@ -79,6 +85,83 @@ class TestProcesses:
             assert not port_is_free(port)
             assert free_port() != port
         assert port_is_free(port)
+
+
+def shown(log: Path, project: str) -> tuple[View, str]:
+    """Show a log on a terminal of 80 columns and 10 lines; return the view and what it printed."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=10, legacy_windows=False)
+
+    async def show() -> View:
+        view = View(console, log, Reader(firestore.AsyncClient(project), "events"))
+        view.live()
+        await view.catch_up()
+        return view
+
+    view = asyncio.run(show())
+    return view, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+NAMES = ["Fridge 1", "Meeting room on the second floor, door to the garden 12", "冷蔵庫 冷蔵庫 冷蔵庫 冷蔵庫 7"]
+REASON = "the claim checksum does not match the body; DT-Asymmetric-Signature is missing"
+
+
+def rows() -> list[Row]:
+    """Make a row of each event type, with short and long names, and refusals."""
+    now = datetime.now(UTC)
+    stored = [
+        make_row(
+            {"outcome": outcome, "latencyMs": latency},
+            {"eventType": event_type, "data": DATA[event_type], "labels": {"name": name}},
+            now,
+        )
+        for outcome, latency in (("stored", 3.2), ("already_stored", 12345.6))
+        for name in NAMES
+        for event_type in DATA
+    ]
+    refused = [
+        make_row({"outcome": outcome, "latencyMs": 0.3, "reason": REASON}, None, now)
+        for outcome in ("unverified", "quarantined", "unavailable")
+    ]
+    new = {"eventType": "aTypeOfTomorrow", "data": {"aTypeOfTomorrow": {"text": "words that fill a line " * 4}}}
+    return [*stored, *refused, make_row({"outcome": "stored", "latencyMs": 5.0}, new, now)]
+
+
+class TestTable:
+    """The layout of rows, in terminals of 60 to 200 columns."""
+
+    @pytest.mark.parametrize("width", [60, 71, 72, 80, 100, 120, 200])
+    def test_each_line_fits_and_loses_nothing(self, width: int) -> None:
+        """No line is wider than the terminal; values, with their units, and reasons are complete, word by word."""
+        table = Table()
+        for row in rows():
+            cells, below = table.lay_out(row, width)
+
+            assert max(map(cell_len, ("".join(cells.values()).rstrip(), *below))) <= width
+            words = f"{cells['value']} {' '.join(below)}".split()
+            assert words == f"{row.value} {row.detail}".split()
+            assert (cells["time"].strip(), cells["outcome"].strip()) == (row.time, row.outcome)
+
+    @pytest.mark.parametrize("width", [60, 80, 120])
+    def test_names_keep_both_ends(self, width: int) -> None:
+        """A long name is shortened in the middle: sensors often differ by the number at the end."""
+        row = make_row({"outcome": "stored"}, {"eventType": "touch", "labels": {"name": NAMES[1]}}, datetime.now(UTC))
+
+        cells, _ = Table().lay_out(row, width)
+
+        assert re.fullmatch(r"Meet.*….*12", cells["device"].strip())
+
+    def test_columns_take_their_width_from_their_content(self) -> None:
+        """A wide terminal shows names in full, and columns do not shrink again: rows stay below one another."""
+        table = Table()
+        first, long, last = (
+            Row("08:30:00", name, "touch", "touched", "stored", "1.0 ms") for name in ("A", "B" * 30, "C")
+        )
+
+        widths = [{name: len(cell) for name, cell in table.lay_out(row, 200)[0].items()} for row in (first, long, last)]
+
+        assert widths[0]["device"] < 30
+        assert widths[1]["device"] == 32
+        assert widths[1] == widths[2]
 
 
 class TestRows:
@@ -128,29 +211,34 @@ class TestRows:
 
         assert (row.device, row.latency) == ("?[31mred?", "1.5 ms")
 
-    def test_a_terminal_gets_colour_and_rows_that_fit(
+    def test_a_terminal_gets_colour(
         self, tmp_path: Path, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Each row fits into one line; an event logged as stored but missing in Firestore is NOT FOUND."""
+        """An event logged as stored but missing in Firestore is NOT FOUND, in red; no other line is shown."""
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
         line = {"outcome": "stored", "eventId": "lost", "latencyMs": 1.0, "eventType": "temperature"}
         (tmp_path / "log").write_text(f"a server's own words\n{json.dumps(line)}\nan unfinished li")
-        console = Console(file=io.StringIO(), force_terminal=True, width=80, legacy_windows=False)
 
-        async def show() -> View:
-            view = View(console, tmp_path / "log", Reader(firestore.AsyncClient(project), "events"))
-            view.live()
-            await view.catch_up()
-            return view
+        view, text = shown(tmp_path / "log", project)
 
-        view = asyncio.run(show())
-
-        text = console.file.getvalue()  # type: ignore[attr-defined]
         assert view.outcomes == {"NOT FOUND": 1}
         assert "\x1b[31mNOT FOUND" in text
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
-        assert len(plain) == 2
-        assert max(map(len, plain)) <= 80
+        assert len(text.splitlines()) == 2
+
+    def test_the_header_comes_again_after_a_screenful(
+        self, tmp_path: Path, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On a terminal of 10 lines, the header comes again before it has scrolled away."""
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", embedded_host)
+        line = json.dumps({"outcome": "unverified", "latencyMs": 1.0, "reason": "why"})
+        (tmp_path / "log").write_text(f"{line}\n" * 20)
+
+        _, text = shown(tmp_path / "log", project)
+
+        headers = [number for number, each in enumerate(text.splitlines()) if "TIME" in each]
+        assert headers[0] == 0
+        assert len(headers) > 3
+        assert max(b - a for a, b in pairwise(headers)) < 10
 
     def test_the_final_check_reads_more_events_than_one_request_holds(
         self, embedded_host: str, project: str, monkeypatch: pytest.MonkeyPatch
@@ -196,8 +284,10 @@ class Run:
 
     def __init__(self, state: Path, *arguments: str, command: tuple[str, ...] = (), **environ: str) -> None:
         """Start it, with standard output and standard error in files."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("FIRESTORE_EMULATOR_HOST", "DT_SIGNATURE_SECRET")}
+        own = ("FIRESTORE_EMULATOR_HOST", "DT_SIGNATURE_SECRET")  # and NiceGUI reads pytest's variables
+        kept = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("PYTEST")}
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
         self.output, self.errors = state / "output", state / "errors"
         state.mkdir(exist_ok=True)
         options = ["--state", str(state), *(() if "--port" in arguments else ("--port", str(self.port))), *arguments]
@@ -327,8 +417,8 @@ def test_even_sigkill_leaves_nothing_behind(run: Callable[..., Run]) -> None:
     assert eventually(lambda: not any(map(alive, processes)))
 
 
-@pytest.mark.parametrize(("index", "part"), [(0, r"Firestore \(embedded\)"), (1, "The function")])
-def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part: str) -> None:
+@pytest.mark.parametrize(("index", "name"), [(0, "The function"), (1, r"Firestore \(embedded\)")])
+def test_a_process_that_dies_ends_the_run(run: Callable[..., Run], index: int, name: str) -> None:
     """The exit status is 1, one line names the process and its log, and the other processes are stopped."""
     system = run("--store", "embedded", "--rate", "50")
     assert eventually(lambda: len(system.rows()) > 2)
@@ -341,7 +431,7 @@ def test_a_part_that_dies_ends_the_run(run: Callable[..., Run], index: int, part
     status = system.wait()
 
     assert status == 1
-    assert re.fullmatch(rf"\./run\.sh: {part} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
+    assert re.fullmatch(rf"\./run\.sh: {name} was ended by SIGKILL\. Its log: .*\n", system.errors.read_text())
     assert eventually(lambda: not any(map(alive, processes)))
 
 
@@ -432,9 +522,115 @@ def test_a_function_that_refuses_its_settings_is_named(run: Callable[..., Run]) 
     )
 
 
+def test_your_own_code_finds_the_store(run: Callable[..., Run]) -> None:
+    """`eval "$(./run.sh --env)"` sets the variables by which Firestore's own client reads the store that runs."""
+    system = run("--events", "3", "--rate", "1", "--store", "embedded")
+    assert eventually(lambda: bool(system.rows()))
+    read = "from google.cloud import firestore; print(len(list(firestore.Client().collection('events').stream())))"
+    script = f'eval "$(./run.sh --env --state {system.output.parent})"; "{sys.executable}" -c "{read}"'
+
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 0
+
+
+def test_without_a_system_there_are_no_variables(
+    run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If no system runs, also if one was killed, --env prints nothing on standard output; the exit status is 2."""
+    system = run("--serve", "--store", "embedded")
+    assert eventually(lambda: "TIME" in system.output.read_text())
+    system.process.kill()
+    system.wait()
+
+    statuses = [main(["--env", "--state", str(folder)]) for folder in (tmp_path / "none", system.output.parent)]
+
+    output, errors = capsys.readouterr()
+    assert statuses == [2, 2]
+    assert output == ""
+    assert errors.splitlines() == [
+        f"./run.sh: No system runs with the folder {folder}: start ./run.sh, or name its folder with --state."
+        " See ./run.sh --help."
+        for folder in (tmp_path / "none", system.output.parent)
+    ]
+
+
+def test_env_builds_nothing(tmp_path: Path) -> None:
+    """In a fresh clone, --env makes no .venv: one line says that no system runs, and the exit status is 2."""
+    (tmp_path / "local").mkdir()
+    for name in ("run.sh", "local/venv.sh", "local/install.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+
+    done = subprocess.run(["./run.sh", "--env"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_fresh_deletes_the_documents(run: Callable[..., Run]) -> None:
+    """The embedded store keeps its documents, and says where; --fresh deletes them before the run."""
+    first = run("--events", "5", "--store", "embedded")
+    assert first.wait() == 0
+    folder = first.output.parent
+    said = first.output.read_text()
+
+    second = run("--events", "4", "--store", "embedded", "--fresh", "--state", str(folder))
+
+    assert second.wait() == 0
+    assert f"The documents stay in {folder}/firestore.sqlite3 (" in said
+    with closing(sqlite3.connect(folder / "firestore.sqlite3")) as database:
+        documents = database.execute("SELECT count(*) FROM documents WHERE collection = 'events'").fetchone()
+    assert documents == (4,)
+
+
+def test_a_named_emulator_must_answer(run: Callable[..., Run]) -> None:
+    """If FIRESTORE_EMULATOR_HOST does not answer, the exit status is 2, and one line says what to do."""
+    system = run("--events", "1", FIRESTORE_EMULATOR_HOST="127.0.0.1:9")
+
+    assert system.wait() == 2
+    assert system.errors.read_text() == (
+        "./run.sh: No Firestore emulator answers at 127.0.0.1:9: start it, or correct or unset FIRESTORE_EMULATOR_HOST."
+        " See ./run.sh --help.\n"
+    )
+
+
+def test_the_documents_of_a_named_emulator_stay(run: Callable[..., Run], embedded_host: str, project: str) -> None:
+    """An emulator that the user started goes on, with its documents, and the end of the run says so."""
+    system = run("--events", "2", FIRESTORE_EMULATOR_HOST=embedded_host, GOOGLE_CLOUD_PROJECT=project)
+
+    assert system.wait() == 0, system.errors.read_text()
+    assert f"The documents stay in the emulator at {embedded_host}" in system.output.read_text()
+
+
+def test_a_tunnel_reaches_the_function_and_not_the_viewer(run: Callable[..., Run]) -> None:
+    """With the Host header of a tunnel, the function stores a signed event, and the viewer answers 403."""
+    system = run("--serve", "--store", "embedded")
+    assert eventually(lambda: "TIME" in system.output.read_text())
+    (viewer,) = re.findall(r"^Viewer +(\S+)$", system.output.read_text(), re.MULTILINE)
+    settings = json.loads((system.output.parent / "settings.json").read_text())
+    body, tunnel = b'{"event":{"eventId":"tunnelled","eventType":"touch"}}', {"Host": "some-words.tunnel.example"}
+    token = sign(body, settings["DT_SIGNATURE_SECRET"])
+
+    stored = httpx.post(system.url, content=body, headers={**tunnel, "X-Dt-Signature": token})
+    assert eventually(lambda: not port_is_free(int(viewer.rstrip("/").rpartition(":")[2])))
+    refused = httpx.get(viewer, headers=tunnel)
+
+    assert (stored.status_code, refused.status_code) == (200, 403)
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [("--events", "0"), ("--rate", "nan"), ("--port", "65536"), ("--store", "cloud"), ("--serve", "--events", "1")],
+    [
+        ("--events", "0"),
+        ("--rate", "nan"),
+        ("--port", "65536"),
+        ("--store", "cloud"),
+        ("--serve", "--events", "1"),
+        ("--env", "--serve"),
+    ],
 )
 def test_a_wrong_argument_is_named(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """For a wrong argument the exit status is 2, and one line names the argument."""

@@ -81,8 +81,8 @@ def test_frozen_firestore_ends_in_503(kind: Any, tmp_path: Path, request: pytest
     bodies = [encode(envelope()) for _ in range(40)]
 
     with running_store(kind, file=tmp_path / "frozen.sqlite3", environ=UNSET) as store, ExitStack() as thaw:
-        assert store.part is not None
-        firestore_group = store.part.process.pid
+        assert store.process is not None
+        firestore_group = store.process.popen.pid
         environ = {"DT_SIGNATURE_SECRET": signing.SECRET, "FIRESTORE_EMULATOR_HOST": store.host}
         process = Function(environ, tmp_path / "function.log")
         thaw.callback(process.kill)

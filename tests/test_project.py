@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.conftest import ROOT
 
 BIN = ROOT / ".venv/bin"
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ["requirements", "requirements-dev"]
+LOCKS = ["requirements", "requirements-local", "requirements-dev"]
 COMPILE = "uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url {0}.in -o {0}.txt"
 
 
@@ -68,9 +69,11 @@ def test_lock_holds_each_direct_package(name: str) -> None:
 
 
 def test_development_has_the_versions_of_the_function() -> None:
-    """The lock for development holds the function's lock unchanged: tests run what is deployed."""
-    assert "-r requirements.txt" in _lines("requirements-dev.in")
-    assert set(_lines("requirements.txt")) <= set(_lines("requirements-dev.txt"))
+    """Each lock holds the one below it unchanged: tests run what is deployed, on what ./run.sh uses."""
+    assert "-r requirements.txt" in _lines("requirements-local.in")
+    assert "-r requirements-local.txt" in _lines("requirements-dev.in")
+    assert set(_lines("requirements.txt")) <= set(_lines("requirements-local.txt"))
+    assert set(_lines("requirements-local.txt")) <= set(_lines("requirements-dev.txt"))
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -233,3 +236,64 @@ def test_no_file_names_a_package_registry() -> None:
     hosts = r"pypi\.[o]rg|python[h]osted\.org|npmjs\.[o]rg|npmjs\.[c]om|index-[u]rl ="
 
     assert _grep(hosts, ".") == ""
+
+
+def _commands() -> list[list[str]]:
+    """Return each command of the project that is a Python module, with the sub-commands of the simulator."""
+    sources = [file for file in _git_files() if file.endswith(".py") and not file.startswith("tests/test_")]
+    files = [file for file in sources if 'name="python -m' in (ROOT / file).read_text()]
+    modules = {re.sub(r"(/__main__|/cli)?\.py$", "", file).replace("/", ".") for file in files} | {"local"}
+    subcommands = [["simulator", name] for name in ("send", "play", "sign", "verify")]
+    return [*([module] for module in sorted(modules)), *subcommands]
+
+
+@pytest.mark.parametrize("command", _commands(), ids=" ".join)
+def test_help_of_a_module_fits_80_columns(command: list[str]) -> None:
+    """`--help` of each Python command has examples, and no line of more than 80 characters."""
+    shown = _run(sys.executable, "-m", *command, "--help")
+
+    assert shown.returncode == 0, shown.stderr
+    assert "Examples:" in shown.stdout
+    assert [line for line in shown.stdout.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("script", ["./run.sh", "./test.sh"])
+def test_help_of_a_script_fits_80_columns(script: str, run_script: Callable[..., str]) -> None:
+    """`--help` of the scripts has examples, and no line of more than 80 characters."""
+    shown = run_script(script, "--help")
+
+    assert "examples:" in shown.lower()
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
+# Commands and options that GNU has and BSD and macOS have not, and constructs of bash that 3.2 does not know.
+_NOT_PORTABLE = (
+    r"\bsed ([^|]*)-i\b|\bsed -[a-zA-Z]*r|\bgrep ([^|]*)-[a-zA-Z]*P|\breadlink ([^|]*)-f|\bdate ([^|]*)(-d|--date|%N)"
+    r"|\bstat ([^|]*)-c|\b(ba)?se64 ([^|]*)-w|\bxargs (-\S+ )*-[dr]\b|\bsort ([^|]*)-V|\bmktemp ([^|]*)--"
+    r"|(^|[|;&(] ?)(timeout|setsid|flock|tac|nproc|realpath|sha256sum|md5sum|shuf) "
+    r"|\b(mapfile|readarray|coproc) |declare -[a-zA-Z]*[An]|local -[a-zA-Z]*[An]|\|&|&>>|\$\{[a-zA-Z_]+(,,|\^\^|@[A-Z])"
+    r"|/proc/"
+)
+
+
+def test_scripts_run_on_macos() -> None:
+    """No script uses what only GNU's tools, Linux, or a bash newer than 3.2, has."""
+    scripts = [file for file in _git_files() if file.endswith(".sh")]
+    lines = [
+        f"{file}:{number}: {line.strip()}"
+        for file in scripts
+        for number, line in enumerate((ROOT / file).read_text().splitlines(), 1)
+        if re.search(_NOT_PORTABLE, re.sub(r"(^|\s)#.*", "", line))
+    ]
+
+    assert {"run.sh", "test.sh", "deploy.sh", "local/venv.sh"} <= set(scripts)
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["flock 9", "sed -i s/a/b/ f", "date -d now", "readlink -f x", "mapfile -t a", "echo ${a^^}", "cat /proc/1/stat"],
+)
+def test_what_macos_does_not_know_is_found(line: str) -> None:
+    """The pattern of the test above finds GNU's options, Linux's files and newer bash."""
+    assert re.search(_NOT_PORTABLE, line)

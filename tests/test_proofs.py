@@ -134,8 +134,8 @@ def serving(folder: Path, **environ: str) -> Iterator[LocalSystem]:
     ready = (state / "settings.json").exists
     with running(
         "The system", command, log=folder / "output", environ=inherited | UNSET | environ, ready=ready
-    ) as part:
-        yield LocalSystem(part.process.pid, state)
+    ) as process:
+        yield LocalSystem(process.popen.pid, state)
 
 
 def eventually(true: Callable[[], bool]) -> bool:

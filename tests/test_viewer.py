@@ -19,7 +19,7 @@ from google.cloud import firestore
 from playwright.sync_api import Browser, Page, expect
 
 import local.viewer
-from local.processes import Part, accepts, free_port, running
+from local.processes import Process, accepts, free_port, running
 from tests.browser import find_browser, running_browser
 from tests.conftest import Endpoint
 from tests.events import encode, envelope
@@ -239,7 +239,7 @@ def test_only_this_machine_is_asked(viewer: Viewer, page: Page) -> None:
     assert [url for url in asked if not url.startswith((viewer.url, "data:", "blob:"))] == []
 
 
-def _embedded(port: int, folder: Path) -> AbstractContextManager[Part]:
+def _embedded(port: int, folder: Path) -> AbstractContextManager[Process]:
     command = [sys.executable, "-m", "local.embedded", f"--port={port}", f"--file={folder / 'store.sqlite3'}"]
     return running(
         "The store", command, log=folder / "store.log", environ=dict(os.environ), ready=lambda: accepts(port)

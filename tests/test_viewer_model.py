@@ -16,10 +16,11 @@ from tests.events import DATA, envelope
 from tests.test_indexes import EXEMPT, INDEXED, index_of
 from tests.viewer import store
 from viewer import chart, queries
-from viewer.cli import LOCAL_SYSTEM, _source, main
+from viewer.cli import _source, main
 from viewer.feed import Feed
 from viewer.model import Band, Line, Sensors, ago, bands, lines, read_event, to_csv, type_name, value_of
 from viewer.queries import EPOCH, Queries, Source, StoreError
+from viewer.settings import LOCAL_SYSTEM
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

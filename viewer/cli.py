@@ -5,7 +5,6 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,15 +14,8 @@ from google.auth.exceptions import GoogleAuthError
 import command_line
 from receiver.settings import Settings, SettingsError, read_settings
 from viewer.queries import Source
+from viewer.settings import DEFAULT_PORT, LOCAL_SYSTEM, SETTINGS
 
-DEFAULT_PORT = 8081
-LOCAL_SYSTEM = Path(".state/settings.json")  # written by ./run.sh
-SETTINGS = {  # the function's, and their options
-    "GOOGLE_CLOUD_PROJECT": "--project",
-    "FIRESTORE_DATABASE": "--database",
-    "EVENTS_COLLECTION": "--collection",
-    "DEVICES_COLLECTION": "--devices",
-}
 _EXAMPLES = command_line.examples(
     "python -m viewer                    the system that ./run.sh runs",
     "python -m viewer --project my-project --devices devices",
@@ -54,7 +46,9 @@ def _command(port: int | None, **given: str | None) -> int:
     try:
         from viewer.app import serve  # noqa: PLC0415 - NiceGUI takes a second to import, and may be missing
     except ImportError as error:
-        raise click.UsageError(f"{error.name} is missing: install requirements-dev.txt") from None
+        raise click.UsageError(
+            f"{error.name} is not installed: run .venv/bin/python -m viewer, in the .venv that ./run.sh makes"
+        ) from None
     serve(source, _port(port))
     return 0
 

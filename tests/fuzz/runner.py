@@ -26,9 +26,10 @@ from google.cloud.firestore_v1.field_path import FieldPath
 
 import command_line
 from command_line import COUNT, POSITIVE, examples
-from local.emulator import Kind, StoreUnavailable, running_store
+from local.emulator import StoreUnavailable, running_store
 from local.function import local_environ, running_function
-from local.processes import Part, PartError, free_port
+from local.options import Kind
+from local.processes import Process, ProcessError, free_port
 from tests import signing
 from tests.fuzz.hostile import CLOSED, MEBIBYTE, Request, make
 from tests.fuzz.oracles import Answer, Ledger, early_and_late, verdict
@@ -104,19 +105,19 @@ class Target:
 
     Attributes:
         port: of the function.
-        part: the function's process.
+        process: the function's process.
         database: a client for its Firestore.
     """
 
     port: int
-    part: Part
+    process: Process
     database: Client
 
     def processes(self) -> dict[int, int]:
         """Return the memory of each of the function's processes, in bytes."""
         table = subprocess.run(["ps", "-A", "-o", "pgid=,pid=,rss="], capture_output=True, text=True, check=True).stdout
         rows = [tuple(map(int, line.split())) for line in table.splitlines()]
-        return {pid: kibibytes * 1024 for group, pid, kibibytes in rows if group == self.part.process.pid}
+        return {pid: kibibytes * 1024 for group, pid, kibibytes in rows if group == self.process.popen.pid}
 
     def keys(self, collection: str) -> set[str]:
         """Return the keys of all documents of a collection."""
@@ -124,11 +125,11 @@ class Target:
         return {document.id for document in query.stream()}
 
 
-def open_target(parts: ExitStack, host: str, folder: Path, project: str) -> Target:
+def open_target(stack: ExitStack, host: str, folder: Path, project: str) -> Target:
     """Start the function and wait until it is ready.
 
     Args:
-        parts: stops the function.
+        stack: stops the function.
         host: `HOST:PORT` of the Firestore.
         folder: for the log.
         project: Google Cloud project id; a new one has an empty database.
@@ -136,9 +137,9 @@ def open_target(parts: ExitStack, host: str, folder: Path, project: str) -> Targ
     settings = {**os.environ, "GOOGLE_CLOUD_PROJECT": project}
     environ = local_environ(settings, host=host, secret=f"{_OTHER_SECRET}\n{signing.SECRET}")
     port = free_port()
-    part = parts.enter_context(running_function(port, log=folder / "function.log", environ=environ))
+    process = stack.enter_context(running_function(port, log=folder / "function.log", environ=environ))
     with patch.dict(os.environ, environ):
-        target = Target(port, part, Client(project=project))
+        target = Target(port, process, Client(project=project))
         target.keys("events")  # opens the channel, which also reads the environment
     return target
 
@@ -176,7 +177,7 @@ class Fuzzer:
         if self.target.processes().keys() != workers:
             self.ledger.findings.append("a process of the function died")
         self.ledger.check_store(self.target.keys("events"), self.target.keys("events_quarantine"))
-        self.ledger.check_log(self.target.part.log.read_text(errors="replace").splitlines())
+        self.ledger.check_log(self.target.process.log.read_text(errors="replace").splitlines())
         self.ledger.check_memory(self.memory)
 
     async def _attack(self, numbers: range, seconds: float, say: Callable[[str], None]) -> int:
@@ -279,13 +280,13 @@ def _fuzz(requests: int, seed: int, first: int, minutes: float, store: Kind | No
     be run.
     """
     try:
-        with ExitStack() as parts:
-            folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
-            firestore = parts.enter_context(running_store(store, file=folder / "firestore.sqlite3"))
-            fuzzer = Fuzzer(open_target(parts, firestore.host, folder, f"demo-fuzz-{time.time_ns()}"), seed)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            firestore = stack.enter_context(running_store(store, file=folder / "firestore.sqlite3"))
+            fuzzer = Fuzzer(open_target(stack, firestore.host, folder, f"demo-fuzz-{time.time_ns()}"), seed)
             start = time.monotonic()
             fuzzer.run(range(first, first + requests), minutes * 60, lambda line: print(line, file=sys.stderr))
             print(*_report(fuzzer, time.monotonic() - start, firestore.kind), sep="\n")
-    except (StoreUnavailable, PartError) as error:
+    except (StoreUnavailable, ProcessError) as error:
         raise click.UsageError(str(error)) from None
     return 1 if fuzzer.ledger.findings else 0

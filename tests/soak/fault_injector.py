@@ -13,9 +13,10 @@ from random import Random
 
 from grpc import StatusCode
 
-from local.emulator import Kind, running_store
+from local.emulator import running_store
 from local.function import local_environ, running_function
-from local.processes import Part, free_port
+from local.options import Kind
+from local.processes import Process, free_port
 from tests import proxy
 from tests.soak.schedule import Episode
 from tests.tcp_proxy import TcpProxy
@@ -36,31 +37,31 @@ class RestartableProcess:
         running: runs the process for the time of a block.
     """
 
-    def __init__(self, running: Callable[[], AbstractContextManager[Part]]) -> None:
+    def __init__(self, running: Callable[[], AbstractContextManager[Process]]) -> None:
         """Does not start the process yet."""
         self._running = running
         self._stack = ExitStack()
-        self._part: Part | None = None
+        self._process: Process | None = None
 
     def start(self) -> None:
         """Start the process, after killing a previous one, and wait until it is ready.
 
         Raises:
-            PartError: it did not start.
+            ProcessError: it did not start.
         """
         self.kill()
-        self._part = self._stack.enter_context(self._running())
+        self._process = self._stack.enter_context(self._running())
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process group, if it exists."""
-        if self._part is not None:
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._part.process.pid, number)
+                os.killpg(self._process.popen.pid, number)
 
     def kill(self) -> None:
         """Kill the process group, stopped or not."""
         self.signal(signal.SIGKILL)
-        self._part = None
+        self._process = None
         self._stack.close()
 
 
@@ -106,17 +107,17 @@ class FaultInjector:
         self.happened: Counter[str] = Counter()
 
     @contextmanager
-    def _run_firestore(self) -> Iterator[Part]:
+    def _run_firestore(self) -> Iterator[Process]:
         file = self._folder / "firestore.sqlite3"
         with running_store(self._choice, file=file, environ=self._settings) as store:
             self.kind = self._choice = store.kind
             self.proxy.turn_to(store.host)
             os.environ["FIRESTORE_EMULATOR_HOST"] = store.host  # for the clients that read what is stored
-            if store.part is None:
+            if store.process is None:
                 raise AssertionError("without FIRESTORE_EMULATOR_HOST, the Firestore is a child process")
-            yield store.part
+            yield store.process
 
-    def _run_function(self) -> AbstractContextManager[Part]:
+    def _run_function(self) -> AbstractContextManager[Process]:
         return running_function(self._port, log=self._folder / "function.log", environ=self._environ)
 
     def start(self) -> None:
@@ -124,7 +125,7 @@ class FaultInjector:
 
         Raises:
             StoreUnavailable: the chosen Firestore is not available.
-            PartError: the function did not start.
+            ProcessError: the function did not start.
         """
         self.firestore.start()
         self.function.start()
@@ -140,7 +141,7 @@ class FaultInjector:
         """Inject a fault, and end it after its time.
 
         Raises:
-            PartError: a process that was killed did not start again.
+            ProcessError: a process that was killed did not start again.
         """
         await asyncio.sleep(episode.pause)
         self.active = episode.kind

@@ -22,8 +22,9 @@ from google.cloud.firestore import Client
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from local.emulator import Kind, StoreUnavailable
-from local.processes import PartError
+from local.emulator import StoreUnavailable
+from local.options import Kind
+from local.processes import ProcessError
 from simulator import faults
 from simulator.faulty_connector import FaultyConnector
 from simulator.fleet import Fleet
@@ -89,7 +90,7 @@ def run(settings: Settings) -> int:
         raise
     except StoreUnavailable as error:
         raise click.UsageError(str(error)) from None
-    except PartError as error:
+    except ProcessError as error:
         raise click.ClickException(str(error)) from None
     finally:
         soak.stop()
