@@ -69,7 +69,6 @@ class QueryRecorder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             yield request
 
 
-def _forwarded(context: grpc.ServicerContext) -> list[tuple[str, str | bytes]]:
-    return [
-        pair for pair in context.invocation_metadata() if pair[0].startswith(("authorization", "google-", "x-goog"))
-    ]
+def _forwarded(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
+    names = ("authorization", "google-", "x-goog")
+    return tuple((name, value) for name, value in context.invocation_metadata() if name.startswith(names))

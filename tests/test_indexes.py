@@ -7,6 +7,7 @@ to Firestore, while the documented code and the viewer's functions run.
 import asyncio
 import inspect
 import json
+import os
 import re
 import sys
 import trace
@@ -101,7 +102,7 @@ def recorder(
 ) -> Iterator[QueryRecorder]:  # fmt: skip
     """Return a recorder in front of a Firestore with events, devices and a quarantine; new clients use it."""
     store_events(start(DEVICES_COLLECTION="devices"), database, project, monkeypatch)
-    recorder = QueryRecorder(database._emulator_host)  # type: ignore[attr-defined]
+    recorder = QueryRecorder(os.environ["FIRESTORE_EMULATOR_HOST"])
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", recorder.host)
     monkeypatch.chdir(tmp_path)
     yield recorder
