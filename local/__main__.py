@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -22,11 +23,12 @@ from rich.console import Console
 import command_line
 from local.emulator import Kind, StoreUnavailable
 from local.processes import PartError
-from local.system import System, running_system, say
+from local.system import SETTINGS_FILE, System, running_system, say
 from local.view import View
 from local.viewer import running_viewer
 from simulator.connector import Connector
 from simulator.fleet import Fleet
+from simulator.signer import PUBLIC_KEY_HEADER, SECRET_HEADER
 
 _RATE, _RATE_OF_A_COUNT = 4.0, 50.0  # events per second: slow enough to watch; fast, to reach the end of a count
 _LAST_LOOK = 5.0  # seconds to show the remaining log lines at the end
@@ -97,6 +99,8 @@ def _command(**options: Any) -> int:
     try:
         with running_system(folder=chosen.state, port=chosen.port, choice=chosen.store) as system:
             os.environ.update(system.environ)
+            if not (chosen.serve or system.proofs.signer.signs):
+                raise click.UsageError("The sensors cannot sign for DT_IDENTITY_ISSUER: set a secret too, or --serve.")
             if chosen.events is not None:  # nobody has time to look at a page
                 return asyncio.run(_run(chosen, system, None))
             with running_viewer(chosen.state, system.environ, say) as viewer:
@@ -168,8 +172,7 @@ async def _play(options: _Options, system: System, sent: deque[str]) -> None:
     rate = options.rate or (_RATE_OF_A_COUNT if options.events else _RATE)
     fleet = Fleet(options.sensors, options.seed)
     events = islice(fleet.play(datetime.now(UTC), rate), options.events)
-    secret = system.environ["DT_SIGNATURE_SECRET"].splitlines()[0].strip()
-    async with Connector(system.url, secret) as connector:
+    async with Connector(system.url, system.proofs.signer) as connector:
         await connector.play(_recorded(events, sent))
 
 
@@ -196,25 +199,30 @@ Firestore  {system.store.origin}
 Address    {system.store.host}, project {project}, collection {system.collection}
 Function   {system.url}
 Log        {system.function.log}"""
+    lines = "\n".join([lines, *system.proofs.lines(options.state / SETTINGS_FILE)])
     if viewer:
         lines += f"\nViewer     {viewer}"
     if not options.serve:
         return f"{lines}\nSensors    {options.sensors} simulated; press Ctrl-C to stop\n"
-    simulator, secret = ".venv/bin/python -m simulator", f"--secret-file {system.secret_file}"
     return f"""{lines}
-Secret     {system.secret_file}
+{_how_to_send(options.state, system)}
+Press Ctrl-C to stop. LATENCY is the function's own, from request to response.
+"""
 
+
+def _how_to_send(state: Path, system: System) -> str:
+    if not system.proofs.signer.signs:
+        return ""
+    simulator = ".venv/bin/python -m simulator"
+    option = "" if state == Path(".state") else f" --state {shlex.quote(str(state))}"
+    header = SECRET_HEADER if system.proofs.signer.secret else PUBLIC_KEY_HEADER
+    return f"""
 Send an event from another terminal, in this folder:
-  {simulator} send temperature --value 21.5 \\
-    {secret} \\
-    --url {system.url}
+  {simulator} send temperature --value 21.5{option}
 or any body:
   BODY='{{"event":{{"eventId":"my-event","eventType":"hello"}}}}'
-  TOKEN=$(printf %s "$BODY" | {simulator} sign \\
-    {secret})
-  curl -d "$BODY" -H "X-Dt-Signature: $TOKEN" {system.url}
-
-Press Ctrl-C to stop. LATENCY is the function's own, from request to response.
+  TOKEN=$(printf %s "$BODY" | {simulator} sign{option})
+  curl -d "$BODY" -H "{header}: $TOKEN" {system.url}
 """
 
 

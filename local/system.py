@@ -2,8 +2,8 @@
 
 import asyncio
 import fcntl
+import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +16,13 @@ from google.cloud.firestore import AsyncClient
 from local.emulator import Kind, Store, running_store
 from local.function import local_environ, running_function
 from local.processes import Part, free_port, port_is_free
+from local.proofs import Proofs, running_proofs
 from local.reader import Reader
+from simulator.keys import write_private
+from viewer.cli import SETTINGS
 
 DEFAULT_PORT = 8080
+SETTINGS_FILE = "settings.json"
 _WATCH = 0.2  # seconds
 
 
@@ -29,7 +33,7 @@ class System:
     store: Store
     function: Part
     url: str
-    secret_file: Path
+    proofs: Proofs
     environ: dict[str, str]
 
     @property
@@ -59,23 +63,24 @@ def running_system(*, folder: Path, port: int | None, choice: Kind | None) -> It
     """Run a Firestore and the function until the end of the block.
 
     Args:
-        folder: for logs, the secret and the embedded store; created if it is missing.
+        folder: for logs, the settings and the embedded store; created if it is missing.
         port: of the function; None means 8080, or a free port if that is in use.
         choice: None means the emulator, or the embedded store if no emulator is available.
 
     Raises:
-        click.UsageError: the port or the folder cannot be used.
+        click.UsageError: the port, the folder or a setting cannot be used.
         StoreUnavailable: the chosen Firestore is not available.
         PartError: the function did not start.
     """
-    with _hold(folder):
+    with _hold(folder), running_proofs(folder, os.environ) as proofs:
         port = _port(port)
-        secret_file, secret = _secret(folder)
         with running_store(choice, file=folder / "firestore.sqlite3", say=say) as store:
-            environ = local_environ(os.environ, host=store.host, secret=secret)
+            environ = local_environ(os.environ, host=store.host, secret="") | proofs.settings
             environ["DEVICES_COLLECTION"] = environ.get("DEVICES_COLLECTION", "").strip() or "devices"
             with running_function(port, log=folder / "function.log", environ=environ) as function:
-                yield System(store, function, f"http://127.0.0.1:{port}/", secret_file, environ)
+                system = System(store, function, f"http://127.0.0.1:{port}/", proofs, environ)
+                with _published(system, folder / SETTINGS_FILE):
+                    yield system
 
 
 def _hold(folder: Path) -> TextIO:
@@ -106,14 +111,19 @@ def _port(chosen: int | None) -> int:
     return port
 
 
-def _secret(folder: Path) -> tuple[Path, str]:
-    """Write the secret, from the environment or a random one, to a file that the simulator can read."""
-    secret = os.environ.get("DT_SIGNATURE_SECRET", "").strip() or secrets.token_urlsafe(32)
-    file = folder / "signature-secret"
-    file.unlink(missing_ok=True)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # noqa: PTH123 - with a mode
-        stream.write(os.fsencode(secret) + b"\n")
-    return file, secret
+@contextmanager
+def _published(system: System, file: Path) -> Iterator[None]:
+    """Write what the viewer and the simulator need to find the system to a file, until the end of the block."""
+    names = (*SETTINGS, "FIRESTORE_EMULATOR_HOST", *system.proofs.settings)
+    settings = {name: system.environ[name] for name in names if name in system.environ}
+    settings["DT_ENDPOINT_URL"] = system.url
+    if system.proofs.key_file:
+        settings["DT_IDENTITY_KEYS"] = str(system.proofs.key_file.resolve())
+    write_private(file, json.dumps(settings))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def say(line: str) -> None:

@@ -1,16 +1,13 @@
 """Starts the viewer beside the system; the system does not wait for it, nor end with it."""
 
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from local.processes import free_port, port_is_free, running
-from viewer.cli import DEFAULT_PORT, SETTINGS
-
-_SETTINGS = (*SETTINGS, "FIRESTORE_EMULATOR_HOST")
+from viewer.cli import DEFAULT_PORT
 
 
 @contextmanager
@@ -18,23 +15,18 @@ def running_viewer(folder: Path, environ: Mapping[str, str], say: Callable[[str]
     """Run the viewer until the end of the block.
 
     Args:
-        folder: for its log, and for the settings by which `python -m viewer` finds the system.
+        folder: for its log.
         environ: the function's settings.
         say: is called with a line if the viewer cannot start.
 
     Yields:
         Its address, before it answers; None if NiceGUI is not installed.
     """
-    settings = folder / "settings.json"
-    settings.write_text(json.dumps({name: environ[name] for name in _SETTINGS if name in environ}))
-    try:
-        if importlib.util.find_spec("nicegui") is None:
-            say("The viewer does not start: NiceGUI is missing; requirements-dev.txt has it.")
-            yield None
-            return
-        port = DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()
-        command = [sys.executable, "-m", "viewer", f"--port={port}"]
-        with running("The viewer", command, log=folder / "viewer.log", environ=environ, ready=lambda: True):
-            yield f"http://127.0.0.1:{port}/"
-    finally:
-        settings.unlink(missing_ok=True)
+    if importlib.util.find_spec("nicegui") is None:
+        say("The viewer does not start: NiceGUI is missing; requirements-dev.txt has it.")
+        yield None
+        return
+    port = DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()
+    command = [sys.executable, "-m", "viewer", f"--port={port}"]
+    with running("The viewer", command, log=folder / "viewer.log", environ=environ, ready=lambda: True):
+        yield f"http://127.0.0.1:{port}/"

@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice, takewhile
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx
@@ -23,14 +22,15 @@ from rich.table import Table
 
 import command_line
 from command_line import COUNT, POSITIVE, examples
-from receiver.errors import Unverified
-from simulator import faults
+from receiver.errors import Refusal
+from receiver.signature import Claims
+from simulator import faults, options, public_key, signature
 from simulator.connector import Attempt, Connector, Counters
 from simulator.faulty_connector import FaultyConnector
 from simulator.fleet import Fleet
+from simulator.options import Credentials, credentials
+from simulator.retry import EVENT_LIFETIME
 from simulator.sensors import EVENT_TYPES, TYPES, Device, default_device, encode, envelope, event
-from simulator.signature import check
-from simulator.signature import sign as signature_of
 
 _NAME = "python -m simulator"
 _PROGRESS_SECONDS = 10.0  # between progress lines when the output is not a terminal
@@ -39,7 +39,6 @@ _PLAY = f"{_NAME} play --events 20 --rate 20"
 _SIGN = f"echo '{{}}' | {_NAME} sign"
 _VERIFY = f"""echo '{{}}' | {_NAME} verify --token "$(echo '{{}}' | {_NAME} sign)\""""
 
-_AnyConnector = TypeVar("_AnyConnector", bound=Connector)
 _Events = Iterator[tuple[datetime, dict[str, Any]]]
 
 
@@ -57,17 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command_line.run(_simulator, argv, name=_NAME)
 
 
-def _read_secrets(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> list[str]:
-    try:
-        text = os.environ.get("DT_SIGNATURE_SECRET", "") if file is None else file.read_text("utf-8", "surrogateescape")
-    except OSError as error:
-        raise click.UsageError(f"--secret-file {file}: {error.strerror}") from None
-    secrets = [line.strip() for line in text.splitlines() if line.strip()]
-    if not secrets:
-        raise click.UsageError("No signature secret: set DT_SIGNATURE_SECRET or pass --secret-file.")
-    return secrets
-
-
 def _read_label(_context: click.Context, _parameter: click.Parameter, labels: Sequence[str]) -> dict[str, str] | None:
     pairs = [label.partition("=") for label in labels]
     if not all(key and equals for key, equals, _ in pairs):
@@ -75,29 +63,14 @@ def _read_label(_context: click.Context, _parameter: click.Parameter, labels: Se
     return {key: value for key, _, value in pairs} or None
 
 
-_SECRETS = click.option(
-    "--secret-file",
-    "secrets",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    callback=_read_secrets,
-    help="File with the signature secret. Default: $DT_SIGNATURE_SECRET.",
-)
-_URL = click.option(
-    "--url",
-    envvar="DT_ENDPOINT_URL",
-    default="http://127.0.0.1:8080/",
-    help="URL of the endpoint. Default: $DT_ENDPOINT_URL, else http://127.0.0.1:8080/.",
-)
-
-
 @click.group("simulator", no_args_is_help=False, epilog=examples(_SEND, _PLAY, _SIGN, _VERIFY))
 def _simulator() -> None:
     """Sign events and deliver them as DT Cloud's Data Connector does.
 
-    DT_SIGNATURE_SECRET (or --secret-file) holds the signature secret. If it
-    holds several, one a line, the first one signs. DT_ENDPOINT_URL (or --url)
-    is the endpoint that receives the events.
+    Endpoint and keys are those of the system that ./run.sh runs in this folder.
+    For another endpoint, DT_ENDPOINT_URL (or --url) is its URL, and
+    DT_SIGNATURE_SECRET (or --secret-file) holds its signature secret. If it
+    holds several, one a line, the first one signs.
     """
 
 
@@ -115,15 +88,13 @@ def _simulator() -> None:
     "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_read_label, help="Device label; repeatable."
 )
 @click.option("--retry", is_flag=True, help="Send again, as DT Cloud does, until the event is acknowledged.")
-@_URL
-@_SECRETS
-def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
+@credentials("secret", "public-key", "both")
+def send(  # noqa: PLR0913 - one parameter for each option
     event_type: str,
     value: str | None,
     device: str | None,
     labels: dict[str, str] | None,
-    url: str,
-    secrets: list[str],
+    given: Credentials,
     *,
     retry: bool,
 ) -> int:
@@ -131,7 +102,7 @@ def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     default = default_device(event_type)
     source = Device(device or default.id, default.type, default.labels if labels is None else labels)
     body = _make_event(event_type, value, source)
-    connector = _connect(Connector, url, secrets, on_attempt=_print_attempt)
+    connector = Connector(given.url, given.signer, on_attempt=_print_attempt)
     print(body.decode())
     return 0 if asyncio.run(_send(connector, body, retry=retry)) else 1
 
@@ -158,10 +129,14 @@ async def _send(connector: Connector, body: bytes, *, retry: bool) -> bool:
 
 
 def _print_attempt(attempt: Attempt) -> None:
+    print(_description(attempt), flush=True)
+
+
+def _description(attempt: Attempt) -> str:
     later = "" if attempt.retry_in is None else f"; next attempt in {attempt.retry_in:g} s"
     reason = "" if attempt.status is None else httpx.codes.get_reason_phrase(attempt.status)
     status = "no answer" if attempt.status is None else f"{attempt.status} {reason}"
-    print(f"{status} after {attempt.latency * 1000:.0f} ms: {attempt.answer}{later}", flush=True)
+    return f"{status} after {attempt.latency * 1000:.0f} ms: {attempt.answer}{later}"
 
 
 @_simulator.command(
@@ -179,9 +154,11 @@ def _print_attempt(attempt: Attempt) -> None:
 @click.option(
     "--time-factor", metavar="F", type=POSITIVE, default=1.0, show_default=True, help="Divide the retry pauses by F."
 )
+@click.option(
+    "--give-up-after", metavar="SECONDS", type=POSITIVE, help="Discard an event after SECONDS, not 12 hours of retries."
+)
 @faults.options()
-@_URL
-@_SECRETS
+@credentials("secret", "public-key", "both")
 def play(  # noqa: PLR0913, PLR0917 - one parameter for each option
     events: int | None,
     minutes: float | None,
@@ -189,9 +166,9 @@ def play(  # noqa: PLR0913, PLR0917 - one parameter for each option
     sensors: int,
     seed: int | None,
     time_factor: float,
+    give_up_after: float | None,
     wanted: faults.Settings,
-    url: str,
-    secrets: list[str],
+    given: Credentials,
 ) -> int:
     """Deliver a fleet's events until --events, --minutes or Ctrl-C.
 
@@ -202,11 +179,12 @@ def play(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if events is not None and minutes is not None:
         raise click.UsageError("--events is not allowed with --minutes.")
     rng = Random(None if seed is None else f"faults {seed}")  # noqa: S311 - no cryptography
-    connector = _connect(
-        FaultyConnector,
-        url,
-        secrets,
+    connector = FaultyConnector(
+        given.url,
+        given.signer,
         time_factor=time_factor,
+        event_lifetime=give_up_after or EVENT_LIFETIME,
+        on_attempt=_first_failure_printer(),
         fresh_tokens=not wanted.same_token,
         rates=wanted.rates,
         rng=rng,
@@ -228,7 +206,7 @@ def play(  # noqa: PLR0913, PLR0917 - one parameter for each option
 async def _play(
     connector: Connector, events: Iterable[tuple[datetime, dict[str, Any]]], console: Console, total: int | None
 ) -> None:
-    progress = asyncio.create_task(_show_progress(connector.counters, console, total))
+    progress = asyncio.create_task(_show_progress(connector, console, total))
     try:
         async with connector:
             await connector.play(events)
@@ -236,17 +214,36 @@ async def _play(
         progress.cancel()
 
 
-async def _show_progress(counters: Counters, console: Console, total: int | None) -> None:
+def _first_failure_printer() -> Callable[[Attempt], None]:
+    failed = False
+
+    def on_attempt(attempt: Attempt) -> None:
+        nonlocal failed
+        if not (failed or attempt.acknowledged):
+            failed = True
+            print(f"First failure: {_description(attempt)}", file=sys.stderr, flush=True)
+
+    return on_attempt
+
+
+async def _show_progress(connector: Connector, console: Console, total: int | None) -> None:
+    counters = connector.counters
     if not console.is_terminal:
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
-            print(counters.line(), flush=True)
+            print(counters.line(), *_waiting(connector), sep="; ", flush=True)
     columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)
         while True:
-            progress.update(task, completed=counters.events - counters.waiting, description=counters.line())
+            lines = "\n".join([counters.line(), *_waiting(connector)])
+            progress.update(task, completed=counters.events - counters.waiting, description=lines)
             await asyncio.sleep(0.1)
+
+
+def _waiting(connector: Connector) -> Iterator[str]:
+    if connector.next_attempt is not None:
+        yield f"{connector.counters.waiting} waiting, next attempt in {connector.next_attempt:.0f} s; Ctrl-C ends"
 
 
 def _print_counters(counters: Counters, console: Console) -> None:
@@ -261,39 +258,65 @@ def _print_counters(counters: Counters, console: Console) -> None:
         console.print(f"last error {counters.last_error}", markup=False, highlight=False)
 
 
-@_simulator.command(epilog=examples(_SIGN))
-@_SECRETS
-def sign(secrets: list[str]) -> None:
-    """Print the signature of the body on standard input."""
-    print(signature_of(_read_body(), secrets[0], now=time.time()))
+@_simulator.command(epilog=examples(_SIGN, f"{_SIGN} --signature public-key"))
+@credentials("secret", "public-key", url=False)
+def sign(given: Credentials) -> None:
+    """Print the signature of the body on standard input.
+
+    By the secret, where there is one, unless --signature says otherwise.
+    """
+    headers = given.signer.headers(_read_body(), now=time.time())
+    print(next(iter(headers.values())))
 
 
 @_simulator.command(epilog=examples(_VERIFY))
-@click.option("--token", metavar="T", required=True, help="Value of the header X-Dt-Signature.")
-@_SECRETS
-def verify(token: str, secrets: list[str]) -> int:
+@click.option("--token", metavar="T", required=True, help="Value of a signature header, of either kind.")
+@credentials(url=False)
+def verify(token: str, given: Credentials) -> int:
     """Verify the signature of the body on standard input.
 
     Verifies as the function does and prints the token's claims. Exit status
-    1: the signature is not valid.
+    1: the signature is not valid. For a token by public key,
+    DT_ORGANIZATION_ID and DT_IDENTITY_ISSUER say whom to trust; without them
+    it is the local system.
     """
+    check = _public_key_check(token, given) if public_key.is_public_key_token(token) else _secret_check(token, given)
     try:
-        claims = check(_read_body(), token, secrets, now=time.time())
-    except Unverified as reason:
-        print(f"not verified: {reason}", file=sys.stderr)
+        claims = check(_read_body())
+    except Refusal as refusal:
+        print(f"not verified: {refusal.reason}", file=sys.stderr)
         return 1
     print(json.dumps(claims, indent=2), "verified", sep="\n")
     return 0
+
+
+def _secret_check(token: str, given: Credentials) -> Callable[[bytes], Claims]:
+    secrets = given.secrets
+    return lambda body: signature.check(body, token, secrets, now=time.time())
+
+
+def _public_key_check(token: str, given: Credentials) -> Callable[[bytes], Claims]:
+    trusted = given.trusted
+    return lambda body: asyncio.run(
+        public_key.check(body, token, organizations=trusted.organizations, issuer=trusted.issuer, now=time.time())
+    )
+
+
+@_simulator.command(epilog=examples(f"{_NAME} rotate-keys"))
+@options.STATE
+def rotate_keys(state: Path) -> None:
+    """Replace the key with which the local identity provider signs.
+
+    The last key stays published for the tokens that are under way; earlier
+    ones do not. The function fetches keys for an id that it does not know at
+    most every 30 s: it may refuse events until then, and they are sent again.
+    """
+    keys = options.local_keys(state)
+    last = keys.newest()
+    print(f"{keys.rotate().key_id} signs from now on; {last.key_id} stays published.")
 
 
 def _read_body() -> bytes:
     if sys.stdin.isatty():
         print("Type the body and end it with Ctrl-D.", file=sys.stderr)
     return sys.stdin.buffer.read()
-
-
-def _connect(kind: type[_AnyConnector], url: str, secrets: Sequence[str], **options: Any) -> _AnyConnector:
-    try:
-        return kind(url, secrets[0], **options)
-    except ValueError as error:
-        raise click.UsageError(f"--url or DT_ENDPOINT_URL: {error}") from None

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import httpx
 
-from simulator.retry import ANSWER_LIMIT, pause_before_retry
+from simulator.retry import ANSWER_LIMIT, EVENT_LIFETIME, pause_before_retry
 from simulator.sensors import encode
-from simulator.signature import sign
+from simulator.signer import Signer
 
 _DIRECT = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
 _LATENCIES_KEPT = 100_000
@@ -100,16 +100,31 @@ class Counters:
         return f"{line}; last error {self.last_error}" if self.last_error else line
 
 
-Post = Callable[[httpx.AsyncClient, str, bytes, str], Awaitable[httpx.Response]]
+Headers = Mapping[str, str]
+Post = Callable[[httpx.AsyncClient, str, bytes, Headers], Awaitable[httpx.Response]]
 
 
-async def post(client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
+async def post(client: httpx.AsyncClient, url: str, body: bytes, signature: Headers) -> httpx.Response:
     """Send one request as DT Cloud does.
 
     Raises:
         httpx.HTTPError: there was no answer.
     """
-    return await client.post(url, content=body, headers={"Content-Type": "application/json", "X-Dt-Signature": token})
+    return await client.post(url, content=body, headers={"Content-Type": "application/json", **signature})
+
+
+def check_url(url: str) -> None:
+    """Check the URL of an endpoint.
+
+    Raises:
+        ValueError: it is not valid.
+    """
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    if address.scheme not in {"http", "https"} or not address.host or (address.port or 80) >= 2**16:
+        raise ValueError(f"{url!r} is not a URL like http://127.0.0.1:8080/")
 
 
 @dataclass
@@ -118,12 +133,13 @@ class Connector:
 
     Attributes:
         url: the endpoint.
-        secret: the signature secret.
+        signer: makes the signature headers.
         time_factor: divides the pauses between attempts; nothing else is shortened.
-        fresh_tokens: whether each attempt is signed anew, or carries the token of the first one. DT does not document
+        fresh_tokens: whether each attempt is signed anew, or carries the tokens of the first one. DT does not document
             which of them DT Cloud does.
         connections: the maximum number of concurrent requests.
         answer_limit: seconds after which a request without an answer has failed.
+        event_lifetime: seconds after which an event is discarded, before `time_factor` shortens them.
         on_attempt: called after each attempt.
         post: sends one request; replace it to send requests in another way.
         sleep: waits for the next attempt, given in seconds; a test may pass another clock.
@@ -131,16 +147,18 @@ class Connector:
     """
 
     url: str
-    secret: str = field(repr=False)
+    signer: Signer
     _: KW_ONLY
     time_factor: float = 1.0
     fresh_tokens: bool = True
     connections: int = 256
     answer_limit: float = ANSWER_LIMIT
+    event_lifetime: float = EVENT_LIFETIME
     on_attempt: Callable[[Attempt], None] | None = None
     post: Post = post
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     counters: Counters = field(default_factory=Counters, init=False)
+    _due: dict[int, float] = field(default_factory=dict, init=False)  # when each waiting event is sent again
 
     def __post_init__(self) -> None:
         """Check the URL.
@@ -148,12 +166,7 @@ class Connector:
         Raises:
             ValueError: the URL is not valid.
         """
-        try:
-            address = httpx.URL(self.url)
-        except httpx.InvalidURL:
-            address = httpx.URL()
-        if address.scheme not in {"http", "https"} or not address.host or (address.port or 80) >= 2**16:
-            raise ValueError(f"{self.url!r} is not a URL like http://127.0.0.1:8080/")
+        check_url(self.url)
 
     async def __aenter__(self) -> Self:
         """Open the connector."""
@@ -172,6 +185,11 @@ class Connector:
         """Close all connections."""
         await self._client.aclose()
 
+    @property
+    def next_attempt(self) -> float | None:
+        """Seconds until the next retry; None if no event waits for one."""
+        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+
     async def play(self, events: Iterable[tuple[datetime, Mapping[str, Any]]]) -> None:
         """Deliver each event when it is due, and return when all are acknowledged or discarded.
 
@@ -184,7 +202,7 @@ class Connector:
                 deliveries.create_task(self.deliver(event))
 
     async def deliver(self, event: Mapping[str, Any] | bytes) -> Attempt:
-        """Send an event until it is acknowledged or, 12 hours later, discarded; return the last attempt.
+        """Send an event until it is acknowledged or, after its lifetime, discarded; return the last attempt.
 
         The event's age is the sum of all latencies and of the pauses before `time_factor` shortens them.
 
@@ -192,57 +210,63 @@ class Connector:
             event: the body, encoded or not.
         """
         body = event if isinstance(event, bytes) else encode(event)
-        token = None if self.fresh_tokens else self._sign(body)
+        signature = None if self.fresh_tokens else self._sign(body)
         age = 0.0
         self.counters.events += 1
         self.counters.waiting += 1
+        event_number = self.counters.events
         for number in count(1):
-            attempt = await self.attempt(body, token=token, number=number)
+            attempt = await self.attempt(body, signature=signature, number=number)
             age += attempt.latency
             if not attempt.acknowledged:
-                pause = pause_before_retry(number, age=age, response_time=attempt.latency)
+                pause = pause_before_retry(number, age=age, response_time=attempt.latency, lifetime=self.event_lifetime)
                 attempt = replace(attempt, retry_in=pause)
             if self.on_attempt:
                 self.on_attempt(attempt)
             if attempt.retry_in is None:
                 break
-            await self.sleep(attempt.retry_in / self.time_factor)
+            pause = attempt.retry_in / self.time_factor
+            self._due[event_number] = time.monotonic() + pause
+            await self.sleep(pause)
+            del self._due[event_number]
             age += attempt.retry_in
         self.counters.waiting -= 1
         self.counters.discarded += not attempt.acknowledged
         return attempt
 
-    async def attempt(self, body: bytes, *, token: str | None = None, number: int = 1) -> Attempt:
+    async def attempt(self, body: bytes, *, signature: Headers | None = None, number: int = 1) -> Attempt:
         """Send one request and count it. Connection errors are reported in the result.
 
         Args:
             body: the raw body.
-            token: its signature; None signs the body.
+            signature: its signature headers; None signs the body.
             number: of the attempt, from 1.
         """
-        attempt = await self.request(body, token or self._sign(body), number)
+        attempt = await self.request(body, signature or self._sign(body), number)
         self.counters.count(attempt)
         return attempt
 
-    async def request(self, body: bytes, token: str, number: int = 1) -> Attempt:
+    async def request(self, body: bytes, signature: Headers, number: int = 1) -> Attempt:
         """Send one request without counting it, as a forger would.
 
         Args:
             body: the raw body.
-            token: its signature.
+            signature: its signature headers.
             number: of the attempt, from 1.
         """
         async with self._slots:
             start = time.perf_counter()
             try:
                 async with asyncio.timeout(self.answer_limit):
-                    answer = await self.post(self._client, self.url, body, token)
+                    answer = await self.post(self._client, self.url, body, signature)
                 status, text = answer.status_code, answer.text.strip()
             except TimeoutError:
                 status, text = None, f"no answer within {self.answer_limit:g} s"
+            except httpx.ConnectError as error:
+                status, text = None, f"no connection to {self.url}: {error}"
             except (httpx.HTTPError, OSError) as error:
                 status, text = None, str(error) or type(error).__name__
             return Attempt(body, number, status, text, time.perf_counter() - start)
 
-    def _sign(self, body: bytes) -> str:
-        return sign(body, self.secret, now=time.time())
+    def _sign(self, body: bytes) -> Headers:
+        return self.signer.headers(body, now=time.time())

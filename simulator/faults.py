@@ -44,8 +44,8 @@ FAULTS = (
     Fault("slow-bodies", "Send the first attempt's body in pieces, over a second.", 0.03),
     Fault("chunked-bodies", "Send the first attempt's body in chunks, without Content-Length.", 0.03),
     Fault("tampered-bodies", "Also send a copy that was altered after it was signed.", 0.04),
-    Fault("wrong-secrets", "Also send a forged event, signed with another secret.", 0.03),
-    Fault("expired-tokens", "Also send a forged event whose token has expired.", 0.02),
+    Fault("wrong-secrets", "Also send a forged event, signed with another secret and key.", 0.03),
+    Fault("expired-tokens", "Also send a forged event whose tokens have expired.", 0.02),
     Fault("unknown-types", "Change the event's type to an unknown one.", 0.03),
     Fault("unknown-fields", "Add unknown fields to the body and the event.", 0.03),
     Fault("unprocessable-bodies", "Also send an authentic body that is not a valid document.", 0.01),
@@ -59,7 +59,7 @@ class Settings:
 
     Attributes:
         rates: from 0 to 1, by fault.
-        same_token: retries carry the first attempt's token.
+        same_token: retries carry the first attempt's tokens.
         backfill: the size of a burst of old events.
         morning: the number of sensors that send their heartbeats in one second.
     """
@@ -70,20 +70,20 @@ class Settings:
     morning: int = 0
 
 
-def options(*, soak: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def options(*, soak: bool = False) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Return a decorator that adds the fault options to a click command, which receives them as `wanted: Settings`.
 
     Args:
         soak: whether the default rates are those of a soak, or 0.
     """
 
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+    def decorate(command: Callable[..., int | None]) -> Callable[..., int | None]:
         @wraps(command)
-        def with_settings(*, same_token: bool, backfill: int | None, morning: int | None, **others: Any) -> int:
+        def with_settings(*, same_token: bool, backfill: int | None, morning: int | None, **others: Any) -> int | None:
             rates = {name: others.pop(name.replace("-", "_")) for name in NAMES}
             return command(wanted=Settings(rates, same_token, backfill or 0, morning or 0), **others)
 
-        decorated: Callable[..., int] = with_settings
+        decorated: Callable[..., int | None] = with_settings
         for option in reversed([*_rate_options(soak=soak), *_BURSTS]):
             decorated = option(decorated)
         return decorated
@@ -99,7 +99,7 @@ def _rate_options(*, soak: bool) -> Iterator[Callable[..., Any]]:
 
 
 _BURSTS = (
-    click.option("--same-token", is_flag=True, help="Send the first attempt's token again in retries."),
+    click.option("--same-token", is_flag=True, help="Send the first attempt's tokens again in retries."),
     click.option("--backfill", metavar="N", type=COUNT, help="Add a burst of N old events, newest first."),
     click.option("--morning", metavar="N", type=COUNT, help="Add the heartbeats of N sensors in one second."),
 )

@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 
 from simulator import faults
-from simulator.connector import Attempt, Connector, Post, post
+from simulator.connector import Attempt, Connector, Headers, Post, post
 from simulator.sensors import encode
-from simulator.signature import sign
 
 _PIECES = 5
 _SLOW_BODY_SECONDS = 1.0
@@ -101,32 +100,32 @@ class FaultyConnector(Connector):
         """Send a duplicate, once."""
         self._report(await self.attempt(body))
 
-    async def forge(self, key: str, body: bytes, token: str) -> None:
+    async def forge(self, key: str, body: bytes, signature: Headers) -> None:
         """Send a forged body, once.
 
         Args:
             key: its eventId.
             body: the raw body.
-            token: not valid for this body.
+            signature: headers that are not valid for this body.
         """
         self.observer.forged(key, body)
-        self._report(await self.request(body, token))
+        self._report(await self.request(body, signature))
 
     def _report(self, attempt: Attempt) -> None:
         if attempt.acknowledged:
             self.observer.acknowledged(attempt.body)
 
-    async def _post(self, client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
-        return await self._first_posts.pop(body, post)(client, url, body, token)
+    async def _post(self, client: httpx.AsyncClient, url: str, body: bytes, signature: Headers) -> httpx.Response:
+        return await self._first_posts.pop(body, post)(client, url, body, signature)
 
 
-async def _post_slowly(client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
-    headers = {"X-Dt-Signature": token, "Content-Length": str(len(body))}
+async def _post_slowly(client: httpx.AsyncClient, url: str, body: bytes, signature: Headers) -> httpx.Response:
+    headers = {**signature, "Content-Length": str(len(body))}
     return await client.post(url, content=_pieces(body, _SLOW_BODY_SECONDS / _PIECES), headers=headers)
 
 
-async def _post_in_chunks(client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
-    return await client.post(url, content=_pieces(body, 0.0), headers={"X-Dt-Signature": token})
+async def _post_in_chunks(client: httpx.AsyncClient, url: str, body: bytes, signature: Headers) -> httpx.Response:
+    return await client.post(url, content=_pieces(body, 0.0), headers=signature)
 
 
 async def _pieces(body: bytes, pause: float) -> AsyncIterator[bytes]:
@@ -136,8 +135,8 @@ async def _pieces(body: bytes, pause: float) -> AsyncIterator[bytes]:
         yield body[start : start + size]
 
 
-async def _post_and_close(client: httpx.AsyncClient, url: str, body: bytes, token: str) -> httpx.Response:
-    request = client.build_request("POST", url, content=body, headers={"X-Dt-Signature": token})
+async def _post_and_close(client: httpx.AsyncClient, url: str, body: bytes, signature: Headers) -> httpx.Response:
+    request = client.build_request("POST", url, content=body, headers=signature)
     address, encrypted = request.url, request.url.scheme == "https"
     lines = [
         f"POST {address.raw_path.decode()} HTTP/1.1",
@@ -172,18 +171,18 @@ async def _duplicate_later(connector: FaultyConnector, body: bytes, rng: Random)
 
 async def _tamper(connector: FaultyConnector, body: bytes, rng: Random) -> None:
     key, altered = faults.tampered(body, rng)
-    await connector.forge(key, altered, sign(body, connector.secret, now=time.time()))
+    await connector.forge(key, altered, connector.signer.headers(body, now=time.time()))
 
 
 async def _send_wrong_secret(connector: FaultyConnector, body: bytes, _: Random) -> None:
     key, invented = faults.forged(body, "w")
-    await connector.forge(key, invented, sign(invented, connector.secret[::-1] + "?", now=time.time()))
+    await connector.forge(key, invented, connector.signer.forger().headers(invented, now=time.time()))
 
 
 async def _send_expired_token(connector: FaultyConnector, body: bytes, _: Random) -> None:
     key, invented = faults.forged(body, "x")
-    token = sign(invented, connector.secret, now=time.time(), lifetime=_EXPIRED_LIFETIME)
-    await connector.forge(key, invented, token)
+    expired = connector.signer.headers(invented, now=time.time(), lifetime=_EXPIRED_LIFETIME)
+    await connector.forge(key, invented, expired)
 
 
 async def _send_unprocessable(connector: FaultyConnector, _body: bytes, rng: Random) -> None:

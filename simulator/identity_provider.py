@@ -9,11 +9,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from simulator.public_key import new_key
+from simulator.keys import Keys
+from simulator.public_key import SigningKey
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 KEYS_PATH = "/keys"
-_PUBLISHED_KEYS = 2  # the one that signs, and the one before it, whose tokens may still be under way
 
 
 class IdentityFault(StrEnum):
@@ -30,25 +30,29 @@ class IdentityProvider:
 
     Attributes:
         issuer: its URL, the `iss` of the tokens.
-        key: signs new tokens.
+        keys: the newest one signs; all are published.
         fault: how it fails at present; None if it does not.
         requests: how many it has received.
     """
 
-    def __init__(self, port: int = 0, *, delay: float = 5.0) -> None:
-        """Initialize.
+    def __init__(self, port: int = 0, *, delay: float = 5.0, keys: Keys | None = None) -> None:
+        """Initialize, with a new key.
 
         Args:
             port: TCP port; 0 for a free one.
             delay: seconds before each answer while the fault is `SLOW`.
+            keys: where the keys are; None keeps them in memory.
+
+        Raises:
+            OSError: the port is in use, or the keys cannot be written.
         """
         self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"provider": self}))
         self._server.daemon_threads = True
         self._server.block_on_close = False  # a slow answer does not delay the end
         self._delay = delay
         self.issuer = f"http://127.0.0.1:{self._server.server_port}"
-        self.key = new_key(self.issuer, time.time())
-        self._published = [self.key]
+        self.keys = keys or Keys()
+        self.keys.create(self.issuer)
         self.fault: IdentityFault | None = None
         self.requests = 0
 
@@ -62,10 +66,14 @@ class IdentityProvider:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def key(self) -> SigningKey:
+        """The key that signs new tokens."""
+        return self.keys.newest()
+
     def rotate(self) -> None:
         """Sign with a new key from now on; the one before it stays published."""
-        self.key = new_key(self.issuer, time.time())
-        self._published = [self.key, *self._published][:_PUBLISHED_KEYS]
+        self.keys.rotate()
 
     def respond(self, path: str) -> tuple[HTTPStatus, bytes]:
         """Return the status and the body of the answer to a GET."""
@@ -80,7 +88,7 @@ class IdentityProvider:
         return (HTTPStatus.OK, json.dumps(document).encode()) if document else (HTTPStatus.NOT_FOUND, b"")
 
     def _documents(self) -> Mapping[str, Any]:
-        keys = [] if self.fault is IdentityFault.EMPTY else [key.public_jwk() for key in self._published]
+        keys = [] if self.fault is IdentityFault.EMPTY else [key.public_jwk() for key in self.keys.read()]
         discovery = {
             "issuer": self.issuer,
             "jwks_uri": self.issuer + KEYS_PATH,

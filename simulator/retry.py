@@ -22,15 +22,18 @@ def backoff(failures: int, response_time: float) -> float:
     return max(min(FIRST_PAUSE * 2.0**doublings, LONGEST_PAUSE), SLOWNESS_FACTOR * response_time)
 
 
-def pause_before_retry(failures: int, *, age: float, response_time: float) -> float | None:
+def pause_before_retry(
+    failures: int, *, age: float, response_time: float, lifetime: float = EVENT_LIFETIME
+) -> float | None:
     """Return the seconds until the next attempt; None if the event is discarded.
 
     Args:
         failures: failed attempts so far, 1 or more.
         age: seconds since the event.
         response_time: of the last attempt, in seconds.
+        lifetime: seconds from the event until it is discarded.
     """
-    remaining = EVENT_LIFETIME - age
+    remaining = lifetime - age
     if remaining < FIRST_PAUSE:
         return None
     return min(backoff(failures, response_time), remaining)

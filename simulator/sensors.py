@@ -11,6 +11,7 @@ from zlib import crc32
 
 from simulator.xid import stable_id, xid
 
+ORGANIZATION_ID = stable_id("organization")
 PROJECT_ID = stable_id("project")
 CLOUD_CONNECTOR_ID = stable_id("Cloud Connector 1")
 

@@ -25,6 +25,7 @@ from simulator import faults
 from simulator.cli import main
 from simulator.faulty_connector import FaultyConnector
 from simulator.sensors import default_device, encode, envelope, event
+from simulator.signer import Signer
 from tests import signing
 from tests.soak.ledger import Account, Ledger, documents, expected
 
@@ -164,7 +165,10 @@ async def deliver_over(wire: Wire, fault: str, body: dict[str, Any]) -> FaultyCo
     """Deliver an event with a fault to a `Wire`; return the connector."""
     server = await asyncio.start_server(wire.take, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, FaultyConnector(url, signing.SECRET, time_factor=100, rates={fault: 1.0}, rng=rng(1)) as sender:
+    async with (
+        server,
+        FaultyConnector(url, Signer(signing.SECRET), time_factor=100, rates={fault: 1.0}, rng=rng(1)) as sender,
+    ):
         await sender.deliver(body)
     return sender
 
@@ -226,7 +230,7 @@ def test_each_fault_gets_its_answer(
     url, log = function
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     every = dict.fromkeys(set(faults.NAMES) - {"early-closes"}, 1.0)
-    connector = FaultyConnector(url, signing.SECRET, time_factor=1e6, rates=every, rng=rng(1), observer=ledger)
+    connector = FaultyConnector(url, Signer(signing.SECRET), time_factor=1e6, rates=every, rng=rng(1), observer=ledger)
 
     async def run() -> None:
         async with connector:

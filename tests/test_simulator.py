@@ -28,9 +28,12 @@ from simulator import scenarios
 from simulator.cli import main
 from simulator.connector import Attempt, Connector
 from simulator.fleet import Fleet
+from simulator.identity_provider import IdentityProvider
+from simulator.keys import KeyFile
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
-from simulator.sensors import EVENT_TYPES, default_device, device, encode, envelope, event
+from simulator.sensors import EVENT_TYPES, ORGANIZATION_ID, default_device, device, encode, envelope, event
 from simulator.signature import check, sign
+from simulator.signer import Signer
 from simulator.xid import xid
 
 ROOT = Path(__file__).parent.parent
@@ -359,7 +362,7 @@ def deliver(connector: Connector, *bodies: bytes) -> list[Attempt]:
 
 def test_connector_delivers_a_signed_body(server: Endpoint) -> None:
     """The endpoint receives the unchanged body as JSON with a valid signature."""
-    (delivery,) = deliver(Connector(server.url, SECRET), BODY)
+    (delivery,) = deliver(Connector(server.url, Signer(SECRET)), BODY)
 
     ((headers, body),) = server.requests
     assert body == BODY
@@ -373,7 +376,7 @@ def test_connector_takes_any_2xx(server: Endpoint, status: int) -> None:
     """Any 2xx acknowledges an event."""
     server.answers = lambda _: status
 
-    (delivery,) = deliver(Connector(server.url, SECRET), BODY)
+    (delivery,) = deliver(Connector(server.url, Signer(SECRET)), BODY)
 
     assert (delivery.acknowledged, delivery.number) == (True, 1)
 
@@ -383,7 +386,7 @@ def test_connector_retries_all_else(server: Endpoint, status: int) -> None:
     """Any other status, also 4xx, is counted, and the event is sent again with the policy's pauses."""
     server.answers = lambda number: status if number <= 3 else 200
     attempts: list[Attempt] = []
-    connector = Connector(server.url, SECRET, time_factor=1e4, on_attempt=attempts.append)
+    connector = Connector(server.url, Signer(SECRET), time_factor=1e4, on_attempt=attempts.append)
 
     (delivery,) = deliver(connector, BODY)
 
@@ -408,7 +411,7 @@ def test_connector_signs_each_attempt_or_only_the_first(
     """A retry carries its own token, or the first attempt's, as `fresh_tokens` says."""
     server.answers = lambda number: 503 if number < 3 else 200
 
-    deliver(Connector(server.url, SECRET, time_factor=1e4, fresh_tokens=fresh_tokens), BODY)
+    deliver(Connector(server.url, Signer(SECRET), time_factor=1e4, fresh_tokens=fresh_tokens), BODY)
 
     assert len({headers["X-Dt-Signature"] for headers, _ in server.requests}) == different
 
@@ -416,7 +419,7 @@ def test_connector_signs_each_attempt_or_only_the_first(
 def test_connector_gives_up_after_12_hours(server: Endpoint) -> None:
     """An event that is never acknowledged is discarded and counted."""
     server.answers = lambda _: 500
-    connector = Connector(server.url, SECRET, time_factor=1e7)
+    connector = Connector(server.url, Signer(SECRET), time_factor=1e7)
 
     (delivery,) = deliver(connector, BODY)
 
@@ -435,7 +438,7 @@ def test_connector_does_not_wait_for_ever(server: Endpoint) -> None:
         attempts.append(attempt)
         server.hold.set()
 
-    connector = Connector(server.url, SECRET, time_factor=1e4, answer_limit=0.5, on_attempt=release)
+    connector = Connector(server.url, Signer(SECRET), time_factor=1e4, answer_limit=0.5, on_attempt=release)
 
     (delivery,) = deliver(connector, BODY)
 
@@ -448,7 +451,7 @@ def test_connector_outlives_a_refused_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
     attempts: list[Attempt] = []
-    connector = Connector(url, SECRET, time_factor=1e7, on_attempt=attempts.append)
+    connector = Connector(url, Signer(SECRET), time_factor=1e7, on_attempt=attempts.append)
 
     (delivery,) = deliver(connector, BODY)
 
@@ -467,7 +470,7 @@ def test_connector_sends_in_parallel(server: Endpoint) -> None:
         return 200
 
     server.answers = release_at_the_last
-    connector = Connector(server.url, SECRET)
+    connector = Connector(server.url, Signer(SECRET))
 
     deliveries = deliver(connector, *(b"{%d}" % number for number in range(20)))
 
@@ -477,14 +480,14 @@ def test_connector_sends_in_parallel(server: Endpoint) -> None:
 
 def test_connector_keeps_its_connections(server: Endpoint) -> None:
     """With one connection allowed, all events use the same connection."""
-    deliver(Connector(server.url, SECRET, connections=1), *[BODY] * 10)
+    deliver(Connector(server.url, Signer(SECRET), connections=1), *[BODY] * 10)
 
     assert (len(server.requests), len(server.connections)) == (10, 1)
 
 
 def test_connector_plays_events_when_they_are_due(server: Endpoint) -> None:
     """All events of a fleet arrive, none before it is due, and the counters agree."""
-    connector = Connector(server.url, SECRET)
+    connector = Connector(server.url, Signer(SECRET))
     arrivals: dict[bytes, datetime] = {}
 
     def note(attempt: Attempt) -> None:
@@ -510,7 +513,7 @@ def test_connector_plays_events_when_they_are_due(server: Endpoint) -> None:
 def test_connector_refuses_an_invalid_url(url: str) -> None:
     """An invalid URL is refused at once, with an example of a valid one."""
     with pytest.raises(ValueError, match=re.escape("is not a URL like http://127.0.0.1:8080/")):
-        Connector(url, SECRET)
+        Connector(url, Signer(SECRET))
 
 
 # The command line
@@ -685,29 +688,58 @@ def test_a_wrong_argument_is_reported_in_one_line(
 
 @pytest.mark.parametrize("command", [("send", "touch"), ("play",), ("sign",), ("verify", "--token", "x")])
 def test_a_missing_secret_is_reported_in_one_line(
-    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a secret every command ends with exit status 2 and one line that says how to set it."""
+    """Without a secret and a local system every command ends with exit status 2 and one line that says what to do."""
     monkeypatch.setenv("DT_SIGNATURE_SECRET", " \n ")
+    monkeypatch.delenv("DT_ENDPOINT_URL", raising=False)
 
-    status = main(command)
+    status = main([*command, "--state", str(tmp_path)])
 
     output = capsys.readouterr()
     assert (status, output.out) == (2, "")
-    assert re.fullmatch(r"python -m simulator \w+: No signature secret: set DT_SIGNATURE_SECRET.*\n", output.err)
+    assert re.fullmatch(
+        rf"python -m simulator \w+: No signature secret: no system runs in {tmp_path}; start one with ./run.sh --serve,"
+        r" or set DT_SIGNATURE_SECRET or pass --secret-file\. See .*\n",
+        output.err,
+    )
 
 
-@pytest.mark.parametrize("command", ["", "send", "play", "sign", "verify"])
-def test_the_examples_in_help_run(server: Endpoint, command: str) -> None:
-    """Each `--help` shows examples that succeed as they stand, and fits 80 columns."""
+@pytest.fixture
+def local_system(server: Endpoint, tmp_path: Path) -> Iterator[IdentityProvider]:
+    """Write the file of a local system that trusts both proofs; return its identity provider."""
+    folder = tmp_path / ".state"
+    folder.mkdir()
+    with IdentityProvider(keys=KeyFile(folder / "keys.json")) as provider:
+        settings = {
+            "DT_ENDPOINT_URL": server.url,
+            "DT_SIGNATURE_SECRET": SECRET,
+            "DT_ORGANIZATION_ID": ORGANIZATION_ID,
+            "DT_IDENTITY_ISSUER": provider.issuer,
+            "DT_IDENTITY_KEYS": str(folder / "keys.json"),
+        }
+        (folder / "settings.json").write_text(json.dumps(settings))
+        yield provider
+
+
+@pytest.mark.usefixtures("local_system")
+@pytest.mark.parametrize("command", ["", "send", "play", "sign", "verify", "rotate-keys"])
+def test_the_examples_in_help_run(tmp_path: Path, command: str) -> None:
+    """Beside a local system each example of each `--help` succeeds as it stands; the help fits 80 columns."""
     text = simulator(*command.split(), "--help").stdout
     examples = [line.strip() for line in text.partition("Examples:\n")[2].splitlines()]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environ = os.environ | {"DT_SIGNATURE_SECRET": SECRET, "DT_ENDPOINT_URL": server.url, "PATH": path}
+    unset = dict.fromkeys(("DT_SIGNATURE_SECRET", "DT_ENDPOINT_URL", "DT_ORGANIZATION_ID", "DT_IDENTITY_ISSUER"), "")
+    environ = os.environ | unset | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
     statuses = [
         subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line], cwd=ROOT, env=environ, check=False, timeout=60, capture_output=True
+            ["bash", "-o", "pipefail", "-c", line],
+            cwd=tmp_path,
+            env=environ,
+            check=False,
+            timeout=60,
+            capture_output=True,
         ).returncode
         for line in examples
     ]

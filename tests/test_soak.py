@@ -25,6 +25,7 @@ from local.processes import free_port
 from simulator.faulty_connector import FaultyConnector
 from simulator.retry import EVENT_LIFETIME
 from simulator.sensors import default_device, encode, envelope, event
+from simulator.signer import Signer
 from tests import signing
 from tests.soak.__main__ import main
 from tests.soak.fault_injector import FAULTS
@@ -383,7 +384,7 @@ def test_outage_loses_only_what_the_connector_discards(
     hours, lost = outage
     clock, port = Clock(), free_port()
     url = f"http://127.0.0.1:{port}/"
-    connector = FaultyConnector(url, signing.SECRET, sleep=clock.sleep, observer=ledger)
+    connector = FaultyConnector(url, Signer(signing.SECRET), sleep=clock.sleep, observer=ledger)
     source = default_device("temperature")
     times = [number * 25 * 60.0 for number in range(31)]
     bodies = [envelope(event("temperature", rng=rng(index), now=NOW), source) for index in range(31)]

@@ -27,6 +27,7 @@ from local.processes import PartError
 from simulator import faults
 from simulator.faulty_connector import FaultyConnector
 from simulator.fleet import Fleet
+from simulator.signer import Signer
 from tests.soak.fault_injector import FAULTS, PROJECT, FaultInjector
 from tests.soak.ledger import Account, Ledger, documents
 from tests.soak.schedule import SEGMENT_MINUTES, Episode, draw_schedule
@@ -127,7 +128,7 @@ class Soak:
         self.system = FaultInjector(folder, settings.store, secret, settings.seed, devices=settings.devices)
         self._connector = FaultyConnector(
             self.system.url,
-            secret,
+            Signer(secret),
             time_factor=settings.time_factor,
             fresh_tokens=not settings.wanted.same_token,
             rates=settings.wanted.rates,
