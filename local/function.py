@@ -27,13 +27,13 @@ def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict
 
 
 @contextmanager
-def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Part]:
+def running_function(port: int, *, log: Path, environ: Mapping[str, str], source: str = "main.py") -> Iterator[Part]:
     """Run the function on 127.0.0.1 until the end of the block; it accepts requests when the block begins.
 
     Raises:
         PartError: it did not start; the text ends with the last line of its log.
     """
-    command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--source=main.py"]
+    command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", f"--source={source}"]
     command += ["--signature-type=http", "--host=127.0.0.1", f"--port={port}"]
     settings = {**environ, "FUNCTION_USE_ASGI": "true", "PYTHONPATH": str(ROOT)}
     with running("The function", command, log=log, environ=settings, ready=lambda: accepts(port)) as part:

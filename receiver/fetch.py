@@ -7,6 +7,7 @@ could not be ended, would obey proxies named in the environment, and limits each
 import asyncio
 import ssl
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 import certifi
@@ -34,9 +35,10 @@ async def fetch(url: str) -> bytes:
     secure = parts.scheme == "https"
     context = await asyncio.to_thread(_tls) if secure else None  # it reads a file of 200 kB, the first time
     port = parts.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(
-        parts.hostname, port, ssl=context, happy_eyeballs_delay=_SECOND_ADDRESS
-    )
+    # uvloop, which uvicorn takes where it is installed, does not know the argument.
+    own_loop = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    delay: dict[str, Any] = {"happy_eyeballs_delay": _SECOND_ADDRESS} if own_loop else {}
+    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context, **delay)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         client = h11.Connection(h11.CLIENT)
