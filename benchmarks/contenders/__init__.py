@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from local.function import FRAMEWORK
 from local.processes import ROOT
 
 _HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ class Contender:
         """Return the command that serves it on a TCP port of 127.0.0.1."""
         if self.kind == "server":
             return [sys.executable, str(self.source), str(port)]
-        command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint"]
+        command = [*FRAMEWORK, "--target=dataconnector_endpoint"]
         command += [f"--source={self.source}", "--signature-type=http", "--host=127.0.0.1", f"--port={port}"]
         return [*command, "--asgi"] if self.kind == "asgi" else command
 
