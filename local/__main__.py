@@ -97,10 +97,8 @@ def _command(**options: Any) -> int:
     warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running_system(folder=chosen.state, port=chosen.port, choice=chosen.store) as system:
+        with running_system(chosen.state, chosen.port, chosen.store, sensors=not chosen.serve) as system:
             os.environ.update(system.environ)
-            if not (chosen.serve or system.proofs.signer.signs):
-                raise click.UsageError("The sensors cannot sign for DT_IDENTITY_ISSUER: set a secret too, or --serve.")
             if chosen.events is not None:  # nobody has time to look at a page
                 return asyncio.run(_run(chosen, system, None))
             with running_viewer(chosen.state, system.environ, say) as viewer:

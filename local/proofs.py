@@ -33,7 +33,7 @@ class Proofs:
 
     @property
     def signer(self) -> Signer:
-        """What the simulated sensors sign with; it cannot sign if only DT can."""
+        """What the simulated sensors sign with; without means if only DT can sign."""
         key = KeyFile(self.key_file).newest if self.key_file else None
         secret = next(iter(secret_lines(self.settings[SECRET])), None)
         return Signer(secret, key, first_id(self.settings[ORGANIZATION]))
@@ -49,7 +49,7 @@ class Proofs:
 
 
 @contextmanager
-def running_proofs(folder: Path, environ: Mapping[str, str]) -> Iterator[Proofs]:
+def running_proofs(folder: Path, environ: Mapping[str, str], *, sensors: bool) -> Iterator[Proofs]:
     """Choose the proofs, and run an identity provider until the end of the block if one is needed.
 
     A secret or an organization of the environment switches on its own proof alone; without them both are on.
@@ -57,9 +57,10 @@ def running_proofs(folder: Path, environ: Mapping[str, str]) -> Iterator[Proofs]
     Args:
         folder: for the keys of the identity provider.
         environ: the user's.
+        sensors: whether simulated sensors must be able to sign.
 
     Raises:
-        click.UsageError: the settings do not fit together.
+        click.UsageError: the settings do not fit together, or nothing can sign.
     """
     chosen = {name: environ.get(name, "").strip() for name in (SECRET, ORGANIZATION, ISSUER)}
     if chosen[ISSUER] and not chosen[ORGANIZATION]:
@@ -67,6 +68,8 @@ def running_proofs(folder: Path, environ: Mapping[str, str]) -> Iterator[Proofs]
     given = any(chosen.values())
     if not given:
         chosen |= {SECRET: secrets.token_urlsafe(32), ORGANIZATION: ORGANIZATION_ID}
+    if chosen[ISSUER] and sensors and not chosen[SECRET]:
+        raise click.UsageError(f"The sensors cannot sign for {ISSUER}: set {SECRET} too, or choose --serve.")
     if chosen[ISSUER] or not chosen[ORGANIZATION]:
         yield Proofs(chosen, given)
         return

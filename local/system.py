@@ -59,20 +59,21 @@ class System:
 
 
 @contextmanager
-def running_system(*, folder: Path, port: int | None, choice: Kind | None) -> Iterator[System]:
+def running_system(folder: Path, port: int | None, choice: Kind | None, *, sensors: bool) -> Iterator[System]:
     """Run a Firestore and the function until the end of the block.
 
     Args:
         folder: for logs, the settings and the embedded store; created if it is missing.
         port: of the function; None means 8080, or a free port if that is in use.
         choice: None means the emulator, or the embedded store if no emulator is available.
+        sensors: whether simulated sensors must be able to sign for it.
 
     Raises:
         click.UsageError: the port, the folder or a setting cannot be used.
         StoreUnavailable: the chosen Firestore is not available.
         PartError: the function did not start.
     """
-    with _hold(folder), running_proofs(folder, os.environ) as proofs:
+    with _hold(folder), running_proofs(folder, os.environ, sensors=sensors) as proofs:
         port = _port(port)
         with running_store(choice, file=folder / "firestore.sqlite3", say=say) as store:
             environ = local_environ(os.environ, host=store.host, secret="") | proofs.settings

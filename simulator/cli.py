@@ -236,7 +236,7 @@ async def _show_progress(connector: Connector, console: Console, total: int | No
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)
         while True:
-            lines = "\n".join([counters.line(), *_waiting(connector)])
+            lines = "\n".join([counters.line(error=False), *_waiting(connector)])
             progress.update(task, completed=counters.events - counters.waiting, description=lines)
             await asyncio.sleep(0.1)
 

@@ -94,10 +94,10 @@ class Counters:
             figures[f"p{percent} latency"] = f"{(self.percentile(percent) or 0) * 1000:.1f} ms"
         return figures
 
-    def line(self, *, latencies: bool = False) -> str:
-        """Return the figures and the last error in one line."""
+    def line(self, *, latencies: bool = False, error: bool = True) -> str:
+        """Return the figures in one line, with the last error if wanted."""
         line = ", ".join(f"{name} {figure}" for name, figure in self.figures(latencies=latencies).items())
-        return f"{line}; last error {self.last_error}" if self.last_error else line
+        return f"{line}; last error {self.last_error}" if error and self.last_error else line
 
 
 Headers = Mapping[str, str]

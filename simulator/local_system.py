@@ -40,16 +40,16 @@ def find_local_system(folder: Path) -> LocalSystem | None:
     """Return the system whose files are in a folder; None if no system runs there."""
     try:
         settings: dict[str, str] = json.loads((folder / "settings.json").read_text())
-    except (OSError, ValueError):
+        key_file = settings.get("DT_IDENTITY_KEYS")
+        return LocalSystem(
+            settings["DT_ENDPOINT_URL"],
+            secret_lines(settings["DT_SIGNATURE_SECRET"]),
+            settings["DT_ORGANIZATION_ID"],
+            settings["DT_IDENTITY_ISSUER"],
+            KeyFile(Path(key_file)) if key_file and Path(key_file).exists() else None,
+        )
+    except (OSError, ValueError, KeyError):
         return None
-    key_file = settings.get("DT_IDENTITY_KEYS")
-    return LocalSystem(
-        settings["DT_ENDPOINT_URL"],
-        secret_lines(settings["DT_SIGNATURE_SECRET"]),
-        settings["DT_ORGANIZATION_ID"],
-        settings["DT_IDENTITY_ISSUER"],
-        KeyFile(Path(key_file)) if key_file else None,
-    )
 
 
 def secret_lines(text: str) -> list[str]:

@@ -50,7 +50,7 @@ class Credentials:
         """
         secrets = self.given or (self.system.secrets if self.system else ())
         if not secrets:
-            raise click.UsageError(f"No signature secret{self._why(f', or {_SET_SECRET}', elsewhere=_SET_SECRET)}")
+            raise click.UsageError(f"No signature secret{self._why(_SET_SECRET)}")
         return secrets
 
     @property
@@ -67,7 +67,7 @@ class Credentials:
         if self.kind in {None, "secret"}:
             return Signer(secret)
         if not by_system.key:
-            raise click.UsageError(f"No key of an identity provider{self._why('', elsewhere='only DT has its keys')}")
+            raise click.UsageError(f"No key of an identity provider{self._why()}")
         return Signer(secret, by_system.key, by_system.organization)
 
     @property
@@ -78,19 +78,21 @@ class Credentials:
             click.UsageError: there are none, or they are not valid.
         """
         environ = {name: os.environ.get(name, "") for name in _TRUST}
-        if not environ["DT_ORGANIZATION_ID"].strip() and self.system and self.system.organizations:
+        if not environ["DT_ORGANIZATION_ID"].strip():
+            if not self.system or not self.system.organizations:
+                raise click.UsageError(f"No organization to trust{self._why('set DT_ORGANIZATION_ID')}")
             environ = dict(zip(_TRUST, (self.system.organizations, self.system.issuer), strict=True))
         try:
             return read_settings(environ)
         except SettingsError as error:
             raise click.UsageError(str(error)) from None
 
-    def _why(self, cure: str, *, elsewhere: str) -> str:
+    def _why(self, cure: str | None = None) -> str:
         if not is_loopback(self.url):
-            return f" for {self.url}: {elsewhere}."
+            return f" for {self.url}: {cure or 'only DT has its keys'}."
         if self.system:
-            return f": the system that runs in {self.folder} has none{cure}."
-        return f": no system runs in {self.folder}; start one with ./run.sh --serve{cure}."
+            return f": the system that runs in {self.folder} has none{f'; {cure}' if cure else ''}."
+        return f": no system runs in {self.folder}; start one with ./run.sh --serve{f', or {cure}' if cure else ''}."
 
 
 def local_keys(folder: Path) -> KeyFile:

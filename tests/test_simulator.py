@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -20,16 +21,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import jwt
 import pytest
 from disruptive.events import Event
 
 from receiver.errors import Unverified
-from simulator import scenarios
+from simulator import public_key, scenarios
 from simulator.cli import main
 from simulator.connector import Attempt, Connector
 from simulator.fleet import Fleet
-from simulator.identity_provider import IdentityProvider
-from simulator.keys import KeyFile
+from simulator.identity_provider import KEYS_PATH, IdentityProvider
+from simulator.keys import KeyFile, Keys
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
 from simulator.sensors import EVENT_TYPES, ORGANIZATION_ID, default_device, device, encode, envelope, event
 from simulator.signature import check, sign
@@ -97,6 +99,48 @@ def test_check_refuses(body: bytes, secret: str, lifetime: float) -> None:
 
     with pytest.raises(Unverified):
         check(body, token, [secret], now=1_700_000_000)
+
+
+# The keys of the identity provider
+
+
+def test_keys_are_shared_by_a_private_file(tmp_path: Path) -> None:
+    """Another process sees the same keys and each rotation; the last key stays published; only the owner can read."""
+    ours, theirs = KeyFile(tmp_path / "keys.json"), KeyFile(tmp_path / "keys.json")
+    ours.create("https://issuer.example")
+    first = theirs.newest()
+
+    second, third = ours.rotate(), ours.rotate()
+
+    assert [key.key_id for key in theirs.read()] == [third.key_id, second.key_id]
+    assert len({first.key_id, second.key_id, third.key_id}) == 3
+    assert theirs.newest().private_key.private_numbers() == third.private_key.private_numbers()
+    assert theirs.newest().issuer == "https://issuer.example"
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [tmp_path / "keys.json"]
+
+
+def test_keys_outlive_their_file(tmp_path: Path) -> None:
+    """A sender goes on with the keys it has read when the file is gone; without any it raises OSError."""
+    keys = KeyFile(tmp_path / "keys.json")
+    with pytest.raises(FileNotFoundError):
+        keys.newest()
+    keys.create("https://issuer.example")
+    key = keys.newest()
+
+    (tmp_path / "keys.json").unlink()
+
+    assert keys.newest() is key
+
+
+def test_identity_provider_publishes_the_keys_of_its_file(tmp_path: Path) -> None:
+    """A rotation by another process is published without a restart, and private keys never are."""
+    with IdentityProvider(keys=KeyFile(tmp_path / "keys.json")) as provider:
+        key = KeyFile(tmp_path / "keys.json").rotate()
+        published = json.loads(provider.respond(KEYS_PATH)[1])["keys"]
+
+    assert published[0] == key.public_jwk()
+    assert [set(jwk) for jwk in published] == [{"kty", "crv", "x", "y", "use", "alg", "kid"}] * 2
 
 
 # Events
@@ -371,6 +415,82 @@ def test_connector_delivers_a_signed_body(server: Endpoint) -> None:
     assert (delivery.acknowledged, delivery.number, delivery.status, delivery.answer) == (True, 1, 200, "said")
 
 
+PUBLIC_KEY = public_key.new_key("https://issuer.example", 1_700_000_000)
+
+
+def verify_by_public_key(
+    token: str, key: public_key.SigningKey = PUBLIC_KEY, *, expires: bool = True
+) -> dict[str, Any]:
+    """Verify a public-key token with PyJWT alone, and return its claims."""
+    assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": key.key_id, "typ": "JWT"}
+    public = key.private_key.public_key()
+    return jwt.decode(token, public, algorithms=["ES256"], issuer=key.issuer, options={"verify_exp": expires})
+
+
+@pytest.mark.parametrize(
+    ("signer", "headers"),
+    [
+        (Signer(SECRET), {"X-Dt-Signature"}),
+        (Signer(None, lambda: PUBLIC_KEY, "mine"), {"DT-Asymmetric-Signature"}),
+        (Signer(SECRET, lambda: PUBLIC_KEY, "mine"), {"X-Dt-Signature", "DT-Asymmetric-Signature"}),
+    ],
+)
+def test_connector_sends_a_header_for_each_proof(server: Endpoint, signer: Signer, headers: set[str]) -> None:
+    """A signer with a secret, a key or both sends exactly their headers, each over the raw body."""
+    deliver(Connector(server.url, signer), BODY)
+
+    ((sent, _),) = server.requests
+    digest = hashlib.sha256(BODY).hexdigest()
+    assert {name for name in sent if "signature" in name.lower()} == headers
+    if signer.secret:
+        assert decode_by_hand(sent["X-Dt-Signature"], SECRET)[1]["checksum_sha256"] == digest
+    if signer.key:
+        claims = verify_by_public_key(sent["DT-Asymmetric-Signature"])
+        assert (claims["checksum_sha256"], claims["sub"], claims["exp"] - claims["iat"]) == (digest, "mine", 300)
+
+
+def test_each_attempt_is_signed_with_the_key_of_its_time(server: Endpoint) -> None:
+    """After a rotation, retries carry tokens of the new key."""
+    keys = Keys()
+    keys.create("https://issuer.example")
+    server.answers = lambda number: 503 if number < 3 else 200
+
+    def rotate(_: Attempt) -> None:
+        keys.rotate()
+
+    deliver(Connector(server.url, Signer(None, keys.newest, "mine"), time_factor=1e4, on_attempt=rotate), BODY)
+
+    tokens = [headers["DT-Asymmetric-Signature"] for headers, _ in server.requests]
+    assert len({jwt.get_unverified_header(token)["kid"] for token in tokens}) == 3
+
+
+@pytest.mark.parametrize("signer", [Signer(SECRET), Signer(SECRET, lambda: PUBLIC_KEY, "mine")])
+def test_forger_makes_invalid_signatures_of_the_same_kinds(signer: Signer) -> None:
+    """A forger's headers are complete, and none of them verifies; neither do expired ones."""
+    true = signer.headers(BODY, now=1_700_000_000)
+    forged = signer.forger().headers(BODY, now=1_700_000_000)
+    expired = signer.headers(BODY, now=1_700_000_000, lifetime=-60)
+
+    assert forged.keys() == expired.keys() == true.keys()
+    for headers in (forged, expired):
+        with pytest.raises(Unverified):
+            check(BODY, headers["X-Dt-Signature"], [SECRET], now=1_700_000_000)
+    if signer.key:
+        with pytest.raises(jwt.InvalidSignatureError):
+            verify_by_public_key(forged["DT-Asymmetric-Signature"])
+        with pytest.raises(jwt.ExpiredSignatureError):
+            verify_by_public_key(expired["DT-Asymmetric-Signature"])
+        assert verify_by_public_key(true["DT-Asymmetric-Signature"], expires=False)
+
+
+def test_a_signer_shows_neither_secret_nor_key() -> None:
+    """The representation of a signer and of a key contains no secret."""
+    shown = f"{Signer(SECRET, lambda: PUBLIC_KEY)!r} {PUBLIC_KEY!r} {Connector('http://a/', Signer(SECRET))!r}"
+
+    assert SECRET not in shown
+    assert "PrivateKey" not in shown
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_connector_takes_any_2xx(server: Endpoint, status: int) -> None:
     """Any 2xx acknowledges an event."""
@@ -429,6 +549,35 @@ def test_connector_gives_up_after_12_hours(server: Endpoint) -> None:
     assert (counters.success, counters.discarded, counters.waiting) == (0, 1, 0)
 
 
+def test_connector_gives_up_after_its_own_limit(server: Endpoint) -> None:
+    """An event is discarded after `event_lifetime`, with the last attempt at its end."""
+    server.answers = lambda _: 500
+    attempts: list[Attempt] = []
+    connector = Connector(server.url, Signer(SECRET), time_factor=1e4, event_lifetime=60, on_attempt=attempts.append)
+
+    deliver(connector, BODY)
+
+    pauses = [attempt.retry_in for attempt in attempts]
+    assert pauses[:3] == [8, 16, 32]
+    assert pauses[3] is None
+    assert connector.counters.discarded == 1
+
+
+def test_connector_knows_when_it_tries_again(server: Endpoint) -> None:
+    """While events wait for a retry, the time to the nearest one is known."""
+    server.answers = lambda number: 503 if number < 3 else 200
+    known: list[float | None] = []
+
+    async def note(_: float) -> None:
+        known.append(connector.next_attempt)
+
+    connector = Connector(server.url, Signer(SECRET), sleep=note)
+    deliver(connector, BODY)
+
+    assert known == pytest.approx([8, 16], abs=1)
+    assert connector.next_attempt is None
+
+
 def test_connector_does_not_wait_for_ever(server: Endpoint) -> None:
     """No answer within the limit is a failure, and the next attempt follows."""
     server.hold.clear()
@@ -457,7 +606,7 @@ def test_connector_outlives_a_refused_connection() -> None:
 
     assert (delivery.acknowledged, delivery.status, delivery.number) == (False, None, len(attempts))
     assert len(attempts) > 10
-    assert all("failed" in attempt.answer for attempt in attempts)
+    assert all(attempt.answer.startswith(f"no connection to {url}: ") for attempt in attempts)
 
 
 def test_connector_sends_in_parallel(server: Endpoint) -> None:
@@ -518,12 +667,39 @@ def test_connector_refuses_an_invalid_url(url: str) -> None:
 
 # The command line
 
+UNSET = dict.fromkeys(("DT_SIGNATURE_SECRET", "DT_ENDPOINT_URL", "DT_ORGANIZATION_ID", "DT_IDENTITY_ISSUER"), "")
+
+
+@pytest.fixture
+def local_system(server: Endpoint, tmp_path: Path) -> Iterator[IdentityProvider]:
+    """Write the file of a local system that trusts both proofs; return its identity provider."""
+    folder = tmp_path / ".state"
+    folder.mkdir()
+    with IdentityProvider(keys=KeyFile(folder / "keys.json")) as provider:
+        settings = {
+            "DT_ENDPOINT_URL": server.url,
+            "DT_SIGNATURE_SECRET": SECRET,
+            "DT_ORGANIZATION_ID": ORGANIZATION_ID,
+            "DT_IDENTITY_ISSUER": provider.issuer,
+            "DT_IDENTITY_KEYS": str(folder / "keys.json"),
+        }
+        (folder / "settings.json").write_text(json.dumps(settings))
+        yield provider
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the folder of a local system; no setting of the environment takes precedence."""
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    return str(tmp_path / ".state")
+
 
 def simulator(
-    *arguments: str, url: str = "", secret: str = SECRET, stdin: bytes = b""
+    *arguments: str, url: str = "", secret: str = SECRET, stdin: bytes = b"", **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m simulator`."""
-    environ = os.environ | {"DT_SIGNATURE_SECRET": secret, "DT_ENDPOINT_URL": url}
+    environ = os.environ | UNSET | {"DT_SIGNATURE_SECRET": secret, "DT_ENDPOINT_URL": url} | settings
     command = [sys.executable, "-m", "simulator", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environ, input=stdin, capture_output=True, check=False, timeout=60)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -603,6 +779,55 @@ def test_play_runs_until_ctrl_c(server: Endpoint) -> None:
     assert re.match(rb"events \d+, success \d+, error 0, ", out)
 
 
+def test_play_names_a_dead_endpoint_at_once_and_gives_up() -> None:
+    """`play` names an endpoint without an answer when it first fails; with `--give-up-after` it ends with status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
+
+    done = simulator("play", "--events", "2", "--rate", "100", "--give-up-after", "0.5", url=url)
+
+    assert done.returncode == 1
+    assert re.fullmatch(rf"First failure: no answer after \d+ ms: no connection to {url}: .*\n", done.stderr)
+    assert done.stdout.startswith("events 2, success 0, error 2, discarded 2, waiting 0; last error no answer: ")
+
+
+def test_play_says_what_it_waits_for(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While events wait for a retry, the progress says how many, when the next attempt is, and how to end."""
+    server.answers = lambda _: 503
+    monkeypatch.setenv("DT_SIGNATURE_SECRET", SECRET)
+    script = "import sys; from simulator import cli; cli._PROGRESS_SECONDS = 0.1; sys.exit(cli.main())"
+    command = [sys.executable, "-c", script, "play", "--events", "2", "--rate", "100", "--url", server.url]
+
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = next(line for line in process.stdout if "; Ctrl-C ends" in line)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert re.search(r"; \d waiting, next attempt in [78] s; Ctrl-C ends$", line)
+    assert process.returncode == 130
+    assert errors.startswith("First failure: 503 Service Unavailable after ")
+    assert errors.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_retries_of_send(server: Endpoint) -> None:
+    """`send --retry` that is interrupted between two attempts exits with 130, without a traceback."""
+    server.answers = lambda _: 503
+    command = [sys.executable, "-m", "simulator", "send", "touch", "--retry", "--url", server.url]
+    environ = os.environ | {"DT_SIGNATURE_SECRET": SECRET}
+
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        line = next(line for line in process.stdout if "next attempt in 8 s" in line)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert line.startswith("503 Service Unavailable after ")
+    assert (process.returncode, errors.strip()) == (130, "")
+
+
 def test_sign_prints_the_token_alone() -> None:
     """`sign` prints the header's value alone, signed with the first of several secrets."""
     done = simulator("sign", stdin=BODY, secret=f"\n  {SECRET} \nanother\n")
@@ -650,6 +875,119 @@ def test_verify_prints_the_reason_of_a_refusal() -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"not verified: .*checksum.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "secret", "headers"),
+    [
+        ([], "", {"X-Dt-Signature", "DT-Asymmetric-Signature"}),
+        (["--signature", "both"], "", {"X-Dt-Signature", "DT-Asymmetric-Signature"}),
+        (["--signature", "both"], "given", {"X-Dt-Signature", "DT-Asymmetric-Signature"}),
+        (["--signature", "secret"], "", {"X-Dt-Signature"}),
+        (["--signature", "public-key"], "", {"DT-Asymmetric-Signature"}),
+        (["--signature", "public-key"], "given", {"DT-Asymmetric-Signature"}),
+        ([], "given", {"X-Dt-Signature"}),
+    ],
+)
+@pytest.mark.usefixtures("local_system")
+def test_send_signs_for_the_local_system(
+    server: Endpoint, state: str, arguments: list[str], secret: str, headers: set[str]
+) -> None:
+    """URL, secret and keys are those of the local system; a secret that is given signs in place of all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DT_SIGNATURE_SECRET", secret)
+        status = main(["send", "touch", *arguments, "--state", state])
+
+    ((sent, _),) = server.requests
+    assert status == 0
+    assert {name for name in sent if "signature" in name.lower()} == headers
+    if "X-Dt-Signature" in headers:
+        assert decode_by_hand(sent["X-Dt-Signature"], secret or SECRET)
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "said"),
+    [
+        ({}, ["--url", "https://a.example/"], "No signature secret for https://a.example/: set DT_SIGNATURE_SECRET or"),
+        (
+            {},
+            ["--url", "https://a.example/", "--signature", "public-key"],
+            "No key of an identity provider for https://a.example/: only DT has its keys.",
+        ),
+        (
+            {"DT_SIGNATURE_SECRET": ""},
+            ["--signature", "both"],
+            "No signature secret: the system that runs in STATE has none; set DT_SIGNATURE_SECRET or",
+        ),
+        (
+            {"DT_IDENTITY_KEYS": ""},
+            ["--signature", "public-key"],
+            "No key of an identity provider: the system that runs in STATE has none.",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("local_system")
+def test_what_cannot_be_signed_is_said_in_one_line(
+    settings: dict[str, str], arguments: list[str], said: str, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """No secret of the local system goes to another host, and what is missing is named with exit status 2."""
+    file = Path(state) / "settings.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+    status = main(["send", "touch", *arguments, "--state", state])
+
+    output = capsys.readouterr()
+    assert (status, output.out, output.err.count("\n")) == (2, "", 1)
+    assert output.err.startswith(f"python -m simulator send: {said.replace('STATE', state)}")
+
+
+def test_public_key_tokens_are_signed_and_verified(local_system: IdentityProvider, tmp_path: Path) -> None:
+    """`sign --signature public-key` prints a token of the local system, `verify` its claims or why it is not valid."""
+    state = ("--state", str(tmp_path / ".state"))
+
+    token = simulator("sign", "--signature", "public-key", *state, stdin=BODY, secret="").stdout.strip()
+    good, changed = (
+        simulator("verify", "--token", token, *state, stdin=body, secret="") for body in (BODY, BODY + b" ")
+    )
+    trust = {"DT_ORGANIZATION_ID": "other", "DT_IDENTITY_ISSUER": local_system.issuer}
+    other = simulator("verify", "--token", token, *state, stdin=BODY, **trust)
+
+    claims, end = good.stdout.rsplit("}\n", 1)
+    assert verify_by_public_key(token, local_system.key) == json.loads(claims + "}")
+    assert json.loads(claims + "}")["sub"] == ORGANIZATION_ID
+    assert (good.returncode, end) == (0, "verified\n")
+    assert (changed.returncode, changed.stdout) == (1, "")
+    assert changed.stderr == "not verified: the claim checksum_sha256 does not match the body\n"
+    assert other.stderr == "not verified: the token is from another organization\n"
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"GOOGLE_CLOUD_PROJECT": "demo"}'])
+def test_a_public_key_token_needs_an_organization(tmp_path: Path, content: str | None) -> None:
+    """Without a local system, or with a file that is none of a system, `verify` says in one line what to set."""
+    if content:
+        (tmp_path / "settings.json").write_text(content)
+    token = public_key.sign(BODY, PUBLIC_KEY, organization="mine", now=1_700_000_000)
+
+    done = simulator("verify", "--token", token, "--state", str(tmp_path), stdin=BODY)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"python -m simulator verify: No organization to trust: no system runs in {tmp_path}; start one with"
+        " ./run.sh --serve, or set DT_ORGANIZATION_ID. See "
+    )
+
+
+def test_rotate_keys_changes_the_key_of_the_local_system(local_system: IdentityProvider, tmp_path: Path) -> None:
+    """`rotate-keys` makes the identity provider and the senders use a new key; without a system one line says so."""
+    before = local_system.key
+
+    done = simulator("rotate-keys", "--state", str(tmp_path / ".state"))
+    nothing = simulator("rotate-keys", "--state", str(tmp_path))
+
+    assert done.stdout == f"{local_system.key.key_id} signs from now on; {before.key_id} stays published.\n"
+    assert local_system.key.key_id != before.key_id
+    assert nothing.returncode == 2
+    assert f"No system runs in {tmp_path}; start one with ./run.sh --serve." in nothing.stderr
 
 
 @pytest.mark.parametrize(
@@ -705,23 +1043,6 @@ def test_a_missing_secret_is_reported_in_one_line(
     )
 
 
-@pytest.fixture
-def local_system(server: Endpoint, tmp_path: Path) -> Iterator[IdentityProvider]:
-    """Write the file of a local system that trusts both proofs; return its identity provider."""
-    folder = tmp_path / ".state"
-    folder.mkdir()
-    with IdentityProvider(keys=KeyFile(folder / "keys.json")) as provider:
-        settings = {
-            "DT_ENDPOINT_URL": server.url,
-            "DT_SIGNATURE_SECRET": SECRET,
-            "DT_ORGANIZATION_ID": ORGANIZATION_ID,
-            "DT_IDENTITY_ISSUER": provider.issuer,
-            "DT_IDENTITY_KEYS": str(folder / "keys.json"),
-        }
-        (folder / "settings.json").write_text(json.dumps(settings))
-        yield provider
-
-
 @pytest.mark.usefixtures("local_system")
 @pytest.mark.parametrize("command", ["", "send", "play", "sign", "verify", "rotate-keys"])
 def test_the_examples_in_help_run(tmp_path: Path, command: str) -> None:
@@ -729,8 +1050,7 @@ def test_the_examples_in_help_run(tmp_path: Path, command: str) -> None:
     text = simulator(*command.split(), "--help").stdout
     examples = [line.strip() for line in text.partition("Examples:\n")[2].splitlines()]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    unset = dict.fromkeys(("DT_SIGNATURE_SECRET", "DT_ENDPOINT_URL", "DT_ORGANIZATION_ID", "DT_IDENTITY_ISSUER"), "")
-    environ = os.environ | unset | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    environ = os.environ | UNSET | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
     statuses = [
         subprocess.run(
