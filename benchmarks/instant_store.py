@@ -1,4 +1,4 @@
-"""A Firestore that acknowledges every write and stores nothing, at once or after a fixed delay.
+"""A Firestore that acknowledges every write and finds no document, at once or after a fixed delay.
 
 It shows how much the function itself can do, which the work of a real store would hide. Run it as
 `python -m benchmarks.instant_store PORT DELAY`, with the delay in milliseconds.
@@ -11,7 +11,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.cloud.firestore_v1.types import BatchWriteRequest, BatchWriteResponse, CommitResponse, WriteResult
+from google.cloud.firestore_v1.types import (
+    BatchGetDocumentsRequest,
+    BatchGetDocumentsResponse,
+    BatchWriteRequest,
+    BatchWriteResponse,
+    CommitResponse,
+    WriteResult,
+)
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _SERVICE = "google.firestore.v1.Firestore"
@@ -20,6 +27,12 @@ _RESULT = WriteResult.pb()(update_time=_TIME)
 _COMMITTED: bytes = CommitResponse.pb()(write_results=[_RESULT], commit_time=_TIME).SerializeToString()
 # Serialized protobuf messages, concatenated, parse as one message with the repeated fields of all of them.
 _WRITTEN: bytes = BatchWriteResponse.pb()(write_results=[_RESULT], status=[{}]).SerializeToString()
+
+
+def _missing(request: Any) -> bytes:
+    """Return the answer to a read of one document; on the wire, a stream of one message is a message."""
+    answer: bytes = BatchGetDocumentsResponse.pb()(missing=request.documents[0], read_time=_TIME).SerializeToString()
+    return answer
 
 
 async def serve(port: int, delay: float) -> None:
@@ -38,6 +51,7 @@ async def serve(port: int, delay: float) -> None:
         "BatchWrite": handler(
             lambda request: _WRITTEN * len(request.writes), request_deserializer=BatchWriteRequest.pb().FromString
         ),
+        "BatchGetDocuments": handler(_missing, request_deserializer=BatchGetDocumentsRequest.pb().FromString),
     }
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))

@@ -12,7 +12,18 @@ from matplotlib.ticker import LogLocator
 from benchmarks.contenders import CONTENDERS, GENERATOR, LIMIT, OURS, REFERENCE
 from benchmarks.report import Rows, select
 
-_COLOURS = ("#d1495b", "#edae49", "#8d5a97", "#3d7ea6", "#1b7f3b", "#b8b8b8", "#7d7d7d", "#222222")
+_COLOURS = (
+    "#d1495b",
+    "#edae49",
+    "#8d5a97",
+    "#3d7ea6",
+    "#1b7f3b",
+    "#6ab04c",
+    "#22a6b3",
+    "#b8b8b8",
+    "#7d7d7d",
+    "#222222",
+)
 _COLOUR = dict(zip((name for name in CONTENDERS if name != GENERATOR), _COLOURS, strict=True))
 _PANELS = {
     "events per second": {"rate": "-"},

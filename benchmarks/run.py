@@ -99,7 +99,7 @@ def _compare(settings: Settings, store: str, host: str, folder: Path, figures: d
 def _sample(running: RunningContender, events: int, concurrency: int, seconds: float) -> dict[str, Any]:
     client = running.contender.kind == "client"
     command = [sys.executable, "-m", "benchmarks.contenders.commit_only" if client else "benchmarks.load"]
-    load = json.dumps(asdict(Load(running.host, running.pid, events, concurrency, seconds)))
+    load = json.dumps(asdict(Load(running.host, running.pid, events, concurrency, seconds, running.key_file)))
     finished = subprocess.run(command, cwd=ROOT, input=load, capture_output=True, text=True, check=False)
     if finished.returncode:
         last = "".join(finished.stderr.strip().splitlines()[-1:])

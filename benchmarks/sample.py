@@ -18,6 +18,7 @@ class Load:
         events: how many to send after the warm-up.
         concurrency: requests in flight; the warm-up sends as many.
         seconds: when to stop even if events are left.
+        key_file: of the keys that sign; empty for the secret.
     """
 
     host: str
@@ -25,6 +26,7 @@ class Load:
     events: int
     concurrency: int
     seconds: float
+    key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,8 @@ def summarize(latencies: Sequence[float], seconds: float, cpu: float, client_cpu
 
 
 def main(
-    make: Callable[[int], list[bytes]], measure: Callable[[Load, list[bytes]], Coroutine[Any, Any, Sample]]
+    make: Callable[[int, str], list[bytes]], measure: Callable[[Load, list[bytes]], Coroutine[Any, Any, Sample]]
 ) -> None:
     """Read a `Load` as JSON, make its messages, measure, and print the `Sample` as JSON."""
     load = Load(**json.load(sys.stdin))
-    print(json.dumps(asdict(asyncio.run(measure(load, make(load.events + load.concurrency))))))
+    print(json.dumps(asdict(asyncio.run(measure(load, make(load.events + load.concurrency, load.key_file))))))

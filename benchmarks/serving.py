@@ -1,23 +1,30 @@
 """Starts stores and contenders as processes on this machine."""
 
+import atexit
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from typing import NamedTuple
 
 import click
 
 from benchmarks.contenders import Contender
-from benchmarks.events import SECRET, make_requests
+from benchmarks.events import SECRET, make_requests, signer
 from benchmarks.usage import memory
 from local.emulator import running_store, speaks_http2
 from local.function import local_environ
 from local.processes import ROOT, accepts, free_port, running, stop
+from simulator.identity_provider import IdentityProvider
+from simulator.keys import KeyFile
 
 STORES = {"instant": 0, "20ms": 20, "emulator": None}  # delay of the instant store, in ms
 _FIRST_ANSWER = 60.0  # seconds
@@ -35,6 +42,7 @@ class RunningContender:
         contender: which one.
         host: `HOST:PORT` of its server; for a client, of the store.
         pid: its first process; 0 for a client.
+        key_file: of the keys that sign its events; empty for the secret.
         idle: resident memory after the first answer, in MiB.
     """
 
@@ -42,6 +50,11 @@ class RunningContender:
     host: str
     pid: int = 0
     idle: float = 0
+
+    @property
+    def key_file(self) -> str:
+        """The file of the keys that sign its events; empty for the secret."""
+        return _key_file(self.contender)
 
 
 @contextmanager
@@ -91,7 +104,32 @@ def serve(contender: Contender, store: str, folder: Path) -> Iterator[RunningCon
 def environment(contender: Contender, store: str) -> dict[str, str]:
     """Return the environment variables of a contender that writes to a store."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("FUNCTION_USE_ASGI", "THREADS")}
-    return {**local_environ(inherited, host=store, secret=SECRET), **contender.environ, "PYTHONPATH": str(ROOT)}
+    issuer = {"DT_IDENTITY_ISSUER": _identity().provider.issuer} if contender.by_public_key else {}
+    settings = local_environ(inherited, host=store, secret=SECRET)
+    return {**settings, **contender.environ, **issuer, "PYTHONPATH": str(ROOT)}
+
+
+class _Identity(NamedTuple):
+    provider: IdentityProvider
+    key_file: Path
+
+
+@cache
+def _identity() -> _Identity:
+    """Start the identity provider of the contenders that need one; it runs until this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    atexit.register(shutil.rmtree, folder)
+    provider = IdentityProvider(keys=KeyFile(folder / "keys.json"))
+    return _Identity(provider.__enter__(), folder / "keys.json")
+
+
+def _key_file(contender: Contender) -> str:
+    return str(_identity().key_file) if contender.by_public_key else ""
+
+
+def sign(contender: Contender, body: bytes) -> Mapping[str, str]:
+    """Return the signature headers of a body for a contender."""
+    return signer(_key_file(contender)).headers(body, now=time.time())
 
 
 def start_seconds(contender: Contender, store: str) -> float:
@@ -113,7 +151,7 @@ def start_seconds(contender: Contender, store: str) -> float:
 
 
 def _await_first_answer(contender: Contender, port: int, process: Popen[bytes]) -> None:
-    (request,) = make_requests(1)
+    (request,) = make_requests(1, _key_file(contender))
     limit = time.monotonic() + _FIRST_ANSWER
     while time.monotonic() < limit and process.poll() is None:
         with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=_FIRST_ANSWER) as server:

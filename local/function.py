@@ -9,6 +9,14 @@ from local.processes import ROOT, Process, accepts, starting, wait_until_ready
 
 PROJECT = "demo-dt-firestore"  # the emulators never connect a project id that begins with demo- to the cloud
 
+# uvicorn uses these packages where they are installed. The function is deployed without them, and the viewer brings
+# them: with uvloop the function has another event loop, and with the others a request to open a WebSocket waits.
+_NOT_DEPLOYED = ("uvloop", "websockets", "wsproto")
+_RUN = (
+    f"import runpy, sys; sys.modules.update(dict.fromkeys({_NOT_DEPLOYED})); runpy.run_module('functions_framework', "
+)
+FRAMEWORK = (sys.executable, "-c", f"{_RUN}run_name='__main__')")  # as `python -m functions_framework`
+
 
 def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict[str, str]:
     """Return settings for the function that lead to the Firestore at `host` (`HOST:PORT`), never to the cloud.
@@ -27,9 +35,11 @@ def local_environ(environ: Mapping[str, str], *, host: str, secret: str) -> dict
 
 
 @contextmanager
-def starting_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
+def starting_function(
+    port: int, *, log: Path, environ: Mapping[str, str], source: str = "main.py"
+) -> Iterator[Process]:
     """Start the function on 127.0.0.1, and stop it at the end of the block, which does not wait for it."""
-    command = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--source=main.py"]
+    command = [*FRAMEWORK, "--target=dataconnector_endpoint", f"--source={source}"]
     command += ["--signature-type=http", "--host=127.0.0.1", f"--port={port}"]
     settings = {**environ, "FUNCTION_USE_ASGI": "true", "PYTHONPATH": str(ROOT)}
     with starting("The function", command, log=log, environ=settings) as process:
@@ -37,12 +47,12 @@ def starting_function(port: int, *, log: Path, environ: Mapping[str, str]) -> It
 
 
 @contextmanager
-def running_function(port: int, *, log: Path, environ: Mapping[str, str]) -> Iterator[Process]:
+def running_function(port: int, *, log: Path, environ: Mapping[str, str], source: str = "main.py") -> Iterator[Process]:
     """Run the function on 127.0.0.1 until the end of the block; it accepts requests when the block begins.
 
     Raises:
         ProcessError: it did not start; the text ends with the last line of its log.
     """
-    with starting_function(port, log=log, environ=environ) as process:
+    with starting_function(port, log=log, environ=environ, source=source) as process:
         wait_until_ready(process, lambda: accepts(port))
         yield process

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 
 import httpx
 
+from local.function import FRAMEWORK
 from local.processes import ROOT, accepts, free_port, running
 from tests import signing
 
-COMMAND = [sys.executable, "-m", "functions_framework", "--target=dataconnector_endpoint", "--host=127.0.0.1"]
+COMMAND = [*FRAMEWORK, "--target=dataconnector_endpoint", "--host=127.0.0.1"]
 
 
 class Function:

@@ -17,13 +17,11 @@ from rich.console import Console
 
 from benchmarks.__main__ import main
 from benchmarks.contenders import CONTENDERS
-from benchmarks.events import SECRET
 from benchmarks.plot import draw
 from benchmarks.report import ratio, show
-from benchmarks.serving import serve
+from benchmarks.serving import serve, sign
 from local.emulator import speaks_http2
 from local.processes import ROOT, free_port, running
-from tests import signing
 from tests.events import encode, envelope
 
 STORING = [one for one in CONTENDERS.values() if one.kind in ("asgi", "wsgi") and not one.name.startswith("empty")]
@@ -153,7 +151,7 @@ def test_a_contender_does_what_it_is_compared_for(
     signed, forged = encode(envelope(eventId="signed")), encode(envelope(eventId="forged"))
 
     with serve(contender, emulator_host, tmp_path) as served:
-        headers = {"X-Dt-Signature": signing.sign(signed, SECRET), "Content-Type": "application/json"}
+        headers = {**sign(contender, signed), "Content-Type": "application/json"}
         answers = [httpx.post(f"http://{served.host}/", content=body, headers=headers) for body in (signed, forged)]
 
     events = firestore.Client(project=project).collection("events")

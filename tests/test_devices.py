@@ -2,9 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,8 +24,11 @@ from receiver.devices import Devices
 from receiver.event import parse_event
 from receiver.settings import read_settings
 from receiver.store import Store, new_deadline
-from tests.conftest import Documents, Endpoint
-from tests.proxy import Proxy, answer, forward_only
+from tests.conftest import ROOT, Documents, Endpoint
+from tests.dt_api import DTApi
+from tests.function import Function, post_all
+from tests.proxy import Fault, Forward, Proxy, answer, delay, forward_only
+from tests.tcp_proxy import TcpProxy
 
 START = datetime(2026, 5, 16, 8, tzinfo=UTC)
 TARGET = "projects/p/devices/d"
@@ -260,6 +269,120 @@ def test_race_between_processes(environ: dict[str, str], devices: Documents) -> 
         list(pool.map(deliver, [0, 1]))
     assert devices()["d"]["newest"]["touch"]["eventId"] == "e63"
     assert devices()["d"]["lastSeen"] == START + timedelta(seconds=63)
+
+
+@pytest.fixture
+def processes(environ: dict[str, str], proxy: Proxy, tmp_path: Path) -> Iterator[list[Function]]:
+    """Return two processes of the function with a collection of devices; the Firestore of the first is the proxy's."""
+    settings = environ | {"DEVICES_COLLECTION": "devices"}
+    with ExitStack() as life:
+        started = [Function(settings | {"FIRESTORE_EMULATOR_HOST": proxy.host}, tmp_path / "0.log")]
+        life.callback(started[0].kill)
+        started.append(Function(settings, tmp_path / "1.log"))
+        life.callback(started[1].kill)
+        yield started
+
+
+def test_race_between_functions(processes: list[Function], proxy: Proxy, devices: Documents) -> None:
+    """Deliveries for one device at the same time, to two processes of which one is slow, end with the newest."""
+    proxy.otherwise = lambda: delay(0.03)
+    bodies = [body(f"e{n:03}", n, f"type{n % 3}", labels={"n": str(n)}) for n in range(60)]
+
+    with ThreadPoolExecutor() as pool:
+        parts = (bodies[::2], bodies[1::2][::-1])
+        answers = pool.map(lambda each: asyncio.run(post_all(each[0].url, each[1])), zip(processes, parts, strict=True))
+        statuses = [status for part in answers for status in part]
+
+    device = devices()["d"]
+    assert statuses == [200] * 60
+    assert {kind: entry["eventId"] for kind, entry in device["newest"].items()} == {
+        "type0": "e057",
+        "type1": "e058",
+        "type2": "e059",
+    }
+    assert (device["labels"], device["lastSeen"]) == ({"n": "59"}, START + timedelta(seconds=59))
+
+
+@pytest.mark.parametrize(("late", "other"), [("old", "new"), ("new", "old")])
+def test_write_between_read_and_write(
+    processes: list[Function], proxy: Proxy, devices: Documents, late: str, other: str
+) -> None:
+    """If another process writes the device between read and write, the write is refused, and the newest stays."""
+    bodies = {"old": body("old", 0, labels={"is": "old"}), "new": body("new", 1, labels={"is": "new"})}
+    held, released = threading.Event(), threading.Event()
+
+    def hold(forward: Forward, _context: grpc.ServicerContext) -> bytes:
+        held.set()
+        released.wait(5)
+        return forward()
+
+    proxy.faults.extend([forward_only, forward_only, hold])  # event, read of the device, its write
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(asyncio.run, post_all(processes[0].url, [bodies[late]]))
+        assert held.wait(5)
+        second = asyncio.run(post_all(processes[1].url, [bodies[other]]))
+        released.set()
+
+    assert (first.result(), second) == ([200], [200])
+    assert proxy.calls == 4 + (late == "new")  # the device is read again, and written again if it is older
+    assert devices()["d"]["newest"]["touch"]["eventId"] == "new"
+    assert devices()["d"]["labels"] == {"is": "new"}
+
+
+@pytest.mark.parametrize("call", [2, 3], ids=["read", "write"])
+def test_silence_during_the_update_of_a_device(
+    start: Callable[..., Endpoint], proxy: Proxy, devices: Documents, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """A connection that goes silent while the device is read or written is replaced: 200, and the device is right."""
+    monkeypatch.setattr("receiver.channel.SILENCE_SECONDS", 1.0)
+    network = TcpProxy(proxy.host)
+
+    def silence(forward: Forward, _context: grpc.ServicerContext) -> bytes:
+        answered = forward()
+        network.silence()
+        return answered
+
+    faults: list[Fault] = [forward_only] * (call - 1)
+    proxy.faults.extend([*faults, silence])
+    endpoint = start(DEVICES_COLLECTION="devices", FIRESTORE_EMULATOR_HOST=network.host)
+
+    status = endpoint.deliver(body("a")).status_code
+    network.stop()
+
+    assert status == 200
+    assert network.connections == 2
+    assert devices()["d"]["newest"]["touch"]["eventId"] == "a"
+
+
+def test_backfill_brings_devices_up_to_date(
+    function: Endpoint, environ: dict[str, str], devices: Documents, stored: Documents
+) -> None:
+    """`python -m backfill --devices` adds what it fetches to the devices, and puts no older state back."""
+    api, now = DTApi(), datetime.now(UTC)
+    api.install("d", name="from the API")
+    target = f"projects/{api.project}/devices/d"
+
+    def event(event_id: str, event_type: str, minutes: int) -> dict[str, Any]:
+        at = (now - timedelta(minutes=minutes)).isoformat()
+        names = {"eventId": event_id, "targetName": target, "eventType": event_type}
+        return names | {"timestamp": at, "data": {"id": event_id}}
+
+    api.publish("d", [event("a", "touch", 30), event("b", "touch", 10), event("c", "motion", 20)])
+    delivered = {"event": event("z", "touch", 5), "labels": {"name": "delivered"}}  # the API does not have it yet
+    assert function.deliver(json.dumps(delivered).encode()).status_code == 200
+
+    command = [sys.executable, "-m", "backfill", "--dt-project", api.project, "--since", "1d", "--devices", "devices"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environ | api.environ, capture_output=True, timeout=60, check=False
+    )
+    api.stop()
+
+    assert done.returncode == 0, done.stderr
+    assert sorted(stored()) == ["a", "b", "c", "z"]
+    device = devices()["d"]
+    assert {kind: entry["eventId"] for kind, entry in device["newest"].items()} == {"touch": "z", "motion": "c"}
+    assert device["labels"] == {"name": "delivered"}
+    assert device["lastSeen"] == now - timedelta(minutes=5)
 
 
 def test_events_that_fit_only_one_by_one(environ: dict[str, str], devices: Documents) -> None:

@@ -1,10 +1,11 @@
 """README and docs/ agree with the code: queries, commands, options, settings, outcomes, links and paths."""
 
+import csv
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import takewhile
@@ -76,35 +77,66 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def examples(page: Path) -> Iterator[tuple[str, str]]:
+    """Yield each Python block of a page after the last sentence in bold before it."""
+    title = ""
+    for bold, code in re.findall(
+        r"^\*\*(.+?)\.\*\*|^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        title = " ".join(bold.split()) or title
+        if code:
+            yield title, code
+
+
+@pytest.fixture
+def stored_events(
+    start: Callable[..., Endpoint], database: firestore.Client, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Store what `store_events` stores, with the newest states of the devices."""
+    store_events(start(DEVICES_COLLECTION="devices"), database, project, monkeypatch)
+
+
+@pytest.mark.usefixtures("stored_events")
 def test_queries_find_what_they_say(
-    endpoint: Endpoint, database: firestore.Client, project: str, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """The Python blocks of data.md find a device's events, a type's, each device's newest, and the quarantine."""
-    store_events(endpoint, database, project, monkeypatch)
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each Python block of data.md prints what the sentence in bold before it says."""
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    capfd.readouterr()
+    printed: dict[str, list[list[str]]] = {}
+    for title, code in examples(ROOT / "docs/data.md"):
+        capfd.readouterr()
+        exec(code, names)  # noqa: S102 - the page's own code
+        printed[title] = [line.split() for line in capfd.readouterr().out.splitlines()]
 
-    exec("\n".join(blocks(ROOT / "docs/data.md", "python")), names)  # noqa: S102 - the page's own code
+    def column(title: str, number: int) -> list[str]:
+        return [words[number] for words in printed[title]]
 
-    def ids(documents: Any) -> list[str]:
-        return [document.id for document in documents]
+    types = {"a": "temperature", "b": "temperature", "c": "touch", "d": "temperature", "e": "temperature"}
+    assert column("The newest event of a device, and its newest temperature", 2) == [types["c"], types["b"]]
+    assert column("The history of a device in a span, oldest first", 2) == [types["b"], types["c"]]
+    of_type = printed["All events of a type since yesterday, and how many they are"]
+    assert [words[0] for words in of_type[:-1]] == sorted(words[0] for words in of_type[:-1])
+    assert of_type[-1] == ["2", "temperatures", "since", "yesterday"]
+    assert len(of_type) == 3
+    device, other = FRIDGE.rpartition("/")[2], "other"
+    assert sorted(column("The newest state of each device, with `DEVICES_COLLECTION`", 0)) == [device, other]
+    assert column("The newest event of each device, without it", 0) == [FRIDGE, OTHER]
+    room = printed["A room, by label"]
+    assert [words[2] for words in room[:-2]] == [types[key] for key in "cbdae"]
+    assert sorted(words[0] for words in room[-2:]) == [device, other]
+    assert column("Silent sensors, the longest silence first, with `DEVICES_COLLECTION`", 0) == [other]
+    ((*_, reason, body),) = [" ".join(words).partition("b'") for words in printed["The quarantine, newest first"]]
+    assert (reason, body) == ("b'", "not JSON'")
+    rows = list(csv.reader((tmp_path / "events.csv").read_text().splitlines()))
+    assert [row[1] for row in rows] == ["eventType", types["b"], types["c"]]
+    names["warn"]({"document": "events/b"})
+    assert capfd.readouterr().out.startswith("too warm: {")
 
-    lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 4
-    assert "The body is not JSON." in lines[3]
-    assert ids(names["of_device"](FRIDGE)) == ["a", "b", "c"]
-    assert ids(names["of_type_since"]("temperature", names["yesterday"])) == ["d", "b"]
-    newest = names["newest_of_each_device"](names["yesterday"])
-    assert {target: document.id for target, document in newest.items()} == {FRIDGE: "c", OTHER: "d"}
 
-
-def test_readme_query_prints_the_newest_events_first(
-    endpoint: Endpoint, database: firestore.Client, project: str, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+@pytest.mark.usefixtures("stored_events")
+def test_readme_query_prints_the_newest_events_first(capfd: pytest.CaptureFixture[str]) -> None:
     """The Python block of README prints the newest five events, newest first."""
-    store_events(endpoint, database, project, monkeypatch)
     capfd.readouterr()
     (code,) = blocks(PAGES[0], "python")
 
@@ -121,12 +153,12 @@ def store_events(endpoint: Endpoint, database: firestore.Client, project: str, m
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
     now = datetime.now(UTC)
     for event_id, target, event_type, hours in [
-        ("a", FRIDGE, "temperature", 30), ("b", FRIDGE, "temperature", 2), ("c", FRIDGE, "touch", 1),
+        ("a", FRIDGE, "temperature", 30), ("b", FRIDGE, "temperature", 2), ("c", FRIDGE, "touch", 0.5),
         ("d", OTHER, "temperature", 3), ("e", OTHER, "temperature", 48),
     ]:  # fmt: skip
         at = (now - timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
-        body = encode(envelope(event_type, eventId=event_id, targetName=target, timestamp=at))
-        assert endpoint.deliver(body).status_code == 200
+        body = envelope(event_type, eventId=event_id, targetName=target, timestamp=at)
+        assert endpoint.deliver(encode(body | {"labels": {"room": "kitchen"}})).status_code == 200
     assert endpoint.deliver(b"not JSON").status_code == 400
 
 

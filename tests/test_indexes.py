@@ -1,91 +1,269 @@
-"""deploy/firestore.indexes.json has the index of each query in README and docs/; a local Firestore asks for none."""
+"""deploy/firestore.indexes.json has the index of every query of README, docs/ and the viewer.
 
+A local Firestore asks for no index, so nothing else would notice a missing one. The queries are recorded on their way
+to Firestore, while the documented code and the viewer's functions run.
+"""
+
+import asyncio
+import inspect
 import json
-from collections.abc import Iterator
-from typing import Any
+import os
+import re
+import sys
+import trace
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple
 
 import pytest
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
-from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.types import StructuredQuery
 
-from tests.conftest import ROOT
-from tests.test_docs import PAGES, blocks
+import viewer.queries
+from tests.conftest import ROOT, Endpoint
+from tests.query_recorder import QueryRecorder
+from tests.test_docs import FRIDGE, PAGES, blocks, store_events
+from viewer.queries import EPOCH, Queries, Source
+
+Fields = list[tuple[str, str]]  # paths and directions
 
 FILE = json.loads((ROOT / "deploy/firestore.indexes.json").read_text())
-INDEXED = {
-    (index["collectionGroup"], *((field["fieldPath"], field["order"]) for field in index["fields"]))
-    for index in FILE["indexes"]
-}
 EXEMPT = {(each["collectionGroup"], each["fieldPath"]) for each in FILE["fieldOverrides"] if each["indexes"] == []}
-LABELS = {
-    ("events", ("labels.room", "ASCENDING"), ("timestamp", order)) for order in ("ASCENDING", "DESCENDING")
-}  # of --index labels.room
-CALLS = [("of_device", "d"), ("of_type_since", "t", 1), ("newest_of_each_device", 1), ("latest", "d"),
-         ("history", "d", 1, 2), ("of_room", "r"), ("states",), ("silent", 1)]  # fmt: skip
+COMPOSITE: list[tuple[str, Fields]] = [
+    (index["collectionGroup"], [(field["fieldPath"], field["order"]) for field in index["fields"]])
+    for index in FILE["indexes"]
+]
+WITH_LABELS = COMPOSITE + [
+    ("events", [(label, "ASCENDING"), ("timestamp", order)])
+    for label in {label for page in PAGES for label in re.findall(r"--index (labels\.\w+)", page.read_text())}
+    for order in ("ASCENDING", "DESCENDING")
+]
+
+# What the pages do not call themselves, and the arguments of the viewer's queries by their names.
+CALLS = {"data.md": 'warn({"document": "events/b"})'}
+ARGUMENTS = {"limit": 5, "position": EPOCH, "since": EPOCH, "target": FRIDGE, "event_type": "touch", "key": "b"}
 
 
-def index_of(query: StructuredQuery) -> tuple[Any, ...]:
-    """Return the index that a query needs: its collection, the fields of its equalities, then its order."""
+class Needed(NamedTuple):
+    """The index that a query needs: the fields of its equalities, in any order, then those of its order."""
+
+    collection: str
+    equal: set[str]
+    ordered: Fields
+
+
+def needed_index(query: StructuredQuery) -> Needed:
+    """Return the index that a query needs, by the rules of Firestore's documentation of index types.
+
+    Raises:
+        AssertionError: the query has a part for which this function knows no rule.
+    """
+    (source,) = query.from_
+    assert not source.all_descendants, "collection groups are not known here"
     where = query.where
-    filters = list(where.composite_filter.filters) if where.composite_filter.filters else [where]
-    fields = [each.field_filter for each in filters if each.field_filter.field.field_path]
-    equal = [(each.field.field_path, "ASCENDING") for each in fields if each.op.name == "EQUAL"]
-    order = [(each.field.field_path, each.direction.name) for each in query.order_by]
-    ranges = [(each.field.field_path, "ASCENDING") for each in fields if each.op.name != "EQUAL"]
-    return (query.from_[0].collection_id, *equal, *(order or dict.fromkeys(ranges)))
+    assert where.composite_filter.op.name in ("OPERATOR_UNSPECIFIED", "AND"), "OR is not known here"
+    filters = [each.field_filter for each in where.composite_filter.filters or [where] if each]
+    equal = {each.field.field_path for each in filters if each.op.name in ("EQUAL", "IN")}
+    ranges = [each for each in filters if each.op.name not in ("EQUAL", "IN")]
+    assert all("_THAN" in each.op.name for each in ranges), "this operator is not known here"
+    ordered = [(each.field.field_path, each.direction.name) for each in query.order_by]
+    if len(ordered) > 1 and ordered[-1] == ("__name__", ordered[-2][1]):
+        ordered.pop()  # each index ends with the name, in the direction of its last field
+    paths = [path for path, _ in ordered]
+    ordered += [(path, "ASCENDING") for path in {each.field.field_path for each in ranges} if path not in paths]
+    return Needed(source.collection_id, equal, [field for field in ordered if field != ("__name__", "ASCENDING")])
+
+
+def has_index(needed: Needed, composite: list[tuple[str, Fields]] = WITH_LABELS) -> bool:
+    """Return whether one composite index serves a query, or the index of each single field, which is not exempt."""
+    if len(needed.ordered) > 1 or (needed.equal and needed.ordered):
+        size = len(needed.equal)
+        return any(
+            collection == needed.collection
+            and {path for path, _ in fields[:size]} == needed.equal
+            and fields[size:] == needed.ordered
+            for collection, fields in composite
+        )
+    paths = needed.equal | {path for path, _ in needed.ordered}
+    return not any(_is_exempt(needed.collection, path) for path in paths)
+
+
+def _is_exempt(collection: str, path: str) -> bool:
+    parts = path.split(".")
+    return any((collection, ".".join(parts[:size])) in EXEMPT for size in range(1, len(parts) + 1))
 
 
 @pytest.fixture
-def queries(monkeypatch: pytest.MonkeyPatch) -> list[StructuredQuery]:
-    """Return the list of each query that is sent from now on; each finds nothing."""
-    sent: list[StructuredQuery] = []
-
-    def stream(query: Query, *_: Any, **__: Any) -> Iterator[Any]:
-        sent.append(query._to_protobuf())
-        return iter(())
-
-    def get(query: Query, *_: Any, **__: Any) -> list[Any]:
-        if query._limit_to_last:
-            reverse = {"ASCENDING": "DESCENDING", "DESCENDING": "ASCENDING"}
-            message = query._to_protobuf()
-            for each in message.order_by:
-                each.direction = getattr(StructuredQuery.Direction, reverse[each.direction.name])
-            sent.append(message)
-            return []
-        return list(stream(query))
-
-    monkeypatch.setattr(Query, "stream", stream)
-    monkeypatch.setattr(Query, "get", get)
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "demo-indexes")
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
-    return sent
+def recorder(
+    start: Callable[..., Endpoint], database: firestore.Client, project: str, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[QueryRecorder]:  # fmt: skip
+    """Return a recorder in front of a Firestore with events, devices and a quarantine; new clients use it."""
+    store_events(start(DEVICES_COLLECTION="devices"), database, project, monkeypatch)
+    recorder = QueryRecorder(os.environ["FIRESTORE_EMULATOR_HOST"])
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", recorder.host)
+    monkeypatch.chdir(tmp_path)
+    yield recorder
+    recorder.stop()
+    assert recorder.unknown == set()
 
 
-def test_each_query_has_its_index(queries: list[StructuredQuery]) -> None:
-    """Each query of README and docs/ has its composite index, or uses the index of one field that is not exempt."""
+def run_every_line(code: str, name: str) -> set[int]:
+    """Run code, and return the numbers of its lines that did not run."""
+    compiled = compile(code, name, "exec")
+    names = {"__name__": name, "__file__": name}
+    tracer, before = trace.Trace(count=True, trace=False), sys.gettrace()
+    try:
+        tracer.runctx(compiled, names, names)
+    finally:
+        sys.settrace(before)
+    ran = {line for (file, line) in tracer.results().counts if file == name}
+    return _lines(compiled) - ran
+
+
+def _lines(code: CodeType) -> set[int]:
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return {line for _, _, line in code.co_lines() if line}.union(*map(_lines, inner))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_each_documented_query_has_its_index(page: Path, recorder: QueryRecorder) -> None:
+    """The Python of a page runs as printed, each line of it, and Firestore has the index of each of its queries."""
+    code = "\n".join([*blocks(page, "python"), CALLS.get(page.name, "")])
+
+    missed = run_every_line(code, page.name)
+
+    assert [code.splitlines()[line - 1] for line in sorted(missed)] == []
+    assert len(recorder.queries) > 0
+    assert [needed for query in recorder.queries if not has_index(needed := needed_index(query))] == []
+
+
+def test_each_query_of_the_viewer_has_its_index(recorder: QueryRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Firestore in the cloud has the index of each query of each method that the viewer reads with."""
+    monkeypatch.setattr(Source, "is_local", False)
+    monkeypatch.setattr(viewer.queries, "PAGE", 1)
+    source = Source(firestore.Client().project, "(default)", "events", "devices")
+    queries = Queries(source)
+
+    async def run() -> set[str]:
+        ran = set()
+        for name, method in inspect.getmembers(queries, _reads):
+            if name != "document":  # a read by key
+                before = len(recorder.queries)
+                await _finish(method(*(ARGUMENTS[parameter] for parameter in inspect.signature(method).parameters)))
+                assert len(recorder.queries) > before, f"{name} sends no query"
+                ran.add(name)
+        return ran
+
+    assert asyncio.run(run()) >= {"recent", "since", "devices", "of_sensor", "history", "quarantine"}
+    assert [needed for query in recorder.queries if not has_index(needed := needed_index(query))] == []
+
+
+def _reads(method: Any) -> bool:
+    return (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)) and method.__name__[0] != "_"
+
+
+async def _finish(call: Any) -> None:
+    if isinstance(call, AsyncIterator):
+        async for _ in call:
+            pass
+    else:
+        await call
+
+
+def test_only_one_module_of_the_viewer_queries() -> None:
+    """The viewer's other modules do not import Firestore, so that its queries are all in one place."""
+    users = [path.name for path in (ROOT / "viewer").glob("*.py") if "google.cloud" in path.read_text()]
+
+    assert users == ["queries.py"]
+
+
+_SCRIPT_QUERY = re.compile(r'query\(collection\(\w+\(?\w*\)?, "(\w+)"\)(.*?)\);', re.DOTALL)
+_SCRIPT_PART = re.compile(r'(where|orderBy)\("([\w.]+)"(?:, "([^"]+)")?')
+
+
+def test_each_query_of_a_web_page_has_its_index() -> None:
+    """Firestore has the index of each query in the scripts of the pages."""
+    found = []
     for page in PAGES:
-        if code := "\n".join(blocks(page, "python")):
-            names: dict[str, Any] = {}
-            exec(code, names)  # noqa: S102 - the page's own code
-            for name, *arguments in CALLS:
-                if name in names:
-                    names[name](*arguments)
+        for script in blocks(page, "html"):
+            queries = _SCRIPT_QUERY.findall(script)
+            assert len(queries) == script.count("query(")
+            for collection, rest in queries:
+                parts = _SCRIPT_PART.findall(rest)
+                equal = {path for kind, path, word in parts if kind == "where" and word == "=="}
+                ordered = [
+                    (path, "DESCENDING" if word == "desc" else "ASCENDING")
+                    for kind, path, word in parts
+                    if kind == "orderBy"
+                ]
+                found.append(Needed(collection, equal, ordered))
 
-    assert len(queries) > 3
-    for query in queries:
-        collection, *fields = index_of(query)
-        if len(fields) > 1:
-            assert (collection, *fields) in INDEXED | LABELS
-        for path, _ in fields if len(fields) == 1 else ():
-            assert not {(collection, path), (collection, path.partition(".")[0])} & EXEMPT
+    assert found == [Needed("events", set(), [("timestamp", "DESCENDING")])]
+    assert all(map(has_index, found))
 
 
-def test_the_order_of_limit_to_last_is_reversed(queries: list[StructuredQuery]) -> None:
-    """The last of an ascending order needs the descending index."""
+QUERIES: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "equality": (lambda events: events.where(filter=FieldFilter("targetName", "==", 1)), True),
+    "equality and order": (
+        lambda events: events.where(filter=FieldFilter("targetName", "==", 1)).order_by("timestamp"),
+        True,
+    ),
+    "last of an order": (
+        lambda events: events.where(filter=FieldFilter("eventType", "==", 1)).order_by("timestamp").limit_to_last(1),
+        True,
+    ),
+    "two equalities and a range": (
+        lambda events: (
+            events.where(filter=FieldFilter("eventType", "==", 1))
+            .where(filter=FieldFilter("targetName", "in", [1]))
+            .where(filter=FieldFilter("timestamp", "<", 1))
+        ),
+        True,
+    ),
+    "exempt field": (lambda events: events.order_by("receivedAt"), False),
+    "field of an exempt map": (lambda events: events.where(filter=FieldFilter("labels.floor", "==", 1)), False),
+    "other order": (
+        lambda events: events.where(filter=FieldFilter("targetName", "==", 1)).order_by("receivedAt"),
+        False,
+    ),
+    "other label": (
+        lambda events: events.where(filter=FieldFilter("labels.floor", "==", 1)).order_by("timestamp"),
+        False,
+    ),
+    "order of two fields": (lambda events: events.order_by("timestamp").order_by("targetName"), False),
+    "order by name, in the other direction": (
+        lambda events: events.order_by("timestamp").order_by("__name__", direction="DESCENDING"),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_missing_index_is_found(name: str, recorder: QueryRecorder) -> None:
+    """A query that has no index in the file is told from one that has."""
+    make, indexed = QUERIES[name]
+
+    make(firestore.Client().collection("events")).get()
+
+    (query,) = recorder.queries
+    assert has_index(needed_index(query)) is indexed
+
+
+def test_each_index_is_needed_in_its_direction(recorder: QueryRecorder) -> None:
+    """The last of an ascending order is read with the descending index: without that, the index is missing."""
     events = firestore.Client().collection("events")
-
     events.where(filter=FieldFilter("targetName", "==", "d")).order_by("timestamp").limit_to_last(1).get()
 
-    assert index_of(queries[0]) == ("events", ("targetName", "ASCENDING"), ("timestamp", "DESCENDING"))
+    needed = needed_index(recorder.queries[0])
+
+    assert needed == Needed("events", {"targetName"}, [("timestamp", "DESCENDING")])
+    assert not has_index(needed, [index for index in COMPOSITE if index[1][-1][1] == "ASCENDING"])
+
+
+def test_a_line_that_does_not_run_is_found() -> None:
+    """A documented function that nothing calls, whose query would be missed, is found."""
+    assert run_every_line("def query():\n    return 1\n\n\nquery()\n", "called") == set()
+    assert run_every_line("def query():\n    return 1\n", "not called") == {2}

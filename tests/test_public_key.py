@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -741,6 +742,15 @@ MEMBERS = st.sampled_from(["kty", "crv", "x", "y", "d", "use", "alg", "kid", "ke
 def test_hostile_key_does_not_hide_the_good_one(entry: Any) -> None:
     """Whatever else a key set holds, a good key in it is found."""
     assert is_known(usable_keys({"keys": [signing.jwk(kid="good"), entry]})["good"])
+
+
+def test_keys_are_fetched_on_uvloop(identity: Identity) -> None:
+    """Uvicorn runs the function on uvloop where that is installed; the keys are fetched there too."""
+    uvloop = pytest.importorskip("uvloop")
+
+    body = uvloop.run(fetch(identity.issuer + KEYS))
+
+    assert is_known(usable_keys(json.loads(body))[signing.KEY_ID])
 
 
 def test_https_verifies_the_certificate(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:

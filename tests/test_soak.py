@@ -29,8 +29,10 @@ from simulator.signer import Signer
 from tests import signing
 from tests.soak.__main__ import main
 from tests.soak.fault_injector import FAULTS
+from tests.soak.forger import FORGERIES
 from tests.soak.ledger import PROMISES, Account, Ledger, canonical, documents, expected
 from tests.soak.schedule import draw_schedule
+from tests.soak.signer import PROOFS
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 5, 16, 8, 13, 15, 361624, UTC)
@@ -231,7 +233,7 @@ def test_ledger_tells_types_apart(one: Any, other: Any) -> None:
 
 
 # The seed whose schedule has every kind of fault in the shortest time.
-_SHORT = ("--minutes", "0.74", "--seed", "2916", "--rate", "12", "--sensors", "50", "--devices", *FACTOR, *BURSTS)
+_SHORT = ("--minutes", "0.78", "--seed", "57254", "--rate", "12", "--sensors", "50", "--devices", *FACTOR, *BURSTS)
 _SABOTAGE = ("--minutes", "0.06", "--seed", "7", "--rate", "15", "--sensors", "50", "--store", "embedded", *FACTOR)
 Soaks = dict[str, Future[tuple[int, dict[str, Any], str]]]
 
@@ -258,6 +260,9 @@ def test_short_soak_is_clean(soaks: Soaks) -> None:
     assert (status, figures["clean"]) == (0, True), said
     assert set(KINDS) - {"kill Firestore"} <= set(figures["faults"])
     assert min(figures["senderFaults"].values()) > 0
+    assert figures["proofs"].keys() == set(PROOFS)
+    assert min(figures["proofs"].values()) > 0
+    assert figures["forgeries"].keys() == FORGERIES.keys()
     assert figures["ledger"]["stored"] >= figures["ledger"]["acknowledged"] > 300
     assert "CLEAN: every promise holds." in said
 
@@ -310,6 +315,30 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
         ("receiver/authentication.py", "\n            check_checksums(claims, body)\n", "\n            pass\n"),
         ("--only", "drop connections", "--tampered-bodies", "0.5"),
         "forged and stored",
+    ),
+    "skip the organization": (
+        ("receiver/public_key.py", " or organization not in organizations", ""),
+        ("--only", "rotate keys", "--minutes", "0.03"),
+        "forged and stored",
+    ),
+    "skip the signature by public key": (
+        ("receiver/public_key.py", '_JWS.decode(token.text, key, algorithms=["ES256"])', "pass"),
+        ("--only", "rotate keys", "--minutes", "0.03"),
+        "forged and stored",
+    ),
+    "fetch keys for each unknown id": (
+        ("receiver/key_set.py", "if now - self._attempted <", "if False and now - self._attempted <"),
+        ("--only", "rotate keys", "--minutes", "0.03"),
+        "keys fetched too often",
+    ),
+    "answer 503 to another organization": (
+        (
+            "receiver/public_key.py",
+            'raise Unverified("the token is from another organization")',
+            'raise __import__("receiver.errors").errors.Unavailable("x")',
+        ),
+        ("--only", "rotate keys", "--minutes", "0.03"),
+        "forged and not refused",
     ),
 }
 

@@ -19,7 +19,7 @@ _COMMIT = "/google.firestore.v1.Firestore/Commit"
 _DATABASE = f"projects/{PROJECT}/databases/(default)"
 
 
-def make_commits(count: int) -> list[bytes]:
+def make_commits(count: int, _key_file: str) -> list[bytes]:
     """Return requests as the function sends them: each creates one document with a server timestamp."""
     return [_commit(body) for body in itertools.islice(make_envelopes(), count)]
 

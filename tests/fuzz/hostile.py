@@ -3,23 +3,20 @@
 Each of `FAMILIES` makes requests together with the verdicts that are right for them.
 """
 
-import base64
 import json
 import random
-import string
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from tests import signing
 from tests.events import DATA, encode, envelope
+from tests.fuzz.tokens import PUBLIC_TOKENS, TOKEN_MARK, TOKENS, public_sign, sign
 
 MARK = "mark-of-a-body"  # in every body; must not be in an answer or in the log
-TOKEN_MARK = b"mark-of-a-token"  # in every token that is not base64; the others begin with JSON_IN_BASE64
-JSON_IN_BASE64 = b"eyJ"
 MEBIBYTE = 1024 * 1024
+_PUBLIC_KEY_HEADER = b"DT-Asymmetric-Signature: "
 _PATIENCE = 0.1  # seconds until a sender closes its side of a connection on which the function may expect more
 
 # The verdicts. Any other answer, such as 500 and 503, is a finding.
@@ -53,11 +50,6 @@ def make(rng: random.Random) -> Request:
     """Return a random request whose token, if valid, is valid now."""
     family = rng.choices(list(FAMILIES), list(FAMILIES.values()))[0]
     return family(rng)
-
-
-def sign(body: bytes, **changes: Any) -> bytes:
-    """Return the token for `body`, as bytes; `changes` are those of `signing.sign`."""
-    return signing.sign(body, **changes).encode()
 
 
 def post(
@@ -182,100 +174,30 @@ def _pipelined(rng: random.Random) -> Request:
 def _token(rng: random.Random) -> Request:
     """A valid event whose token is not valid."""
     body = _body(rng)
-    kind = rng.choice(list(_TOKENS))
-    return Request(f"token, {kind}", (post(body, _TOKENS[kind](rng, body)),), {UNVERIFIED})
+    kind = rng.choice(list(TOKENS))
+    return Request(f"token, {kind}", (post(body, TOKENS[kind](rng, body)),), {UNVERIFIED})
 
 
-def _mutated_token(rng: random.Random, body: bytes) -> bytes:
-    token = sign(body)
-    at = rng.randrange(len(token))
-    other = rng.choice([char for char in (string.ascii_letters + string.digits + "-_.é").encode() if char != token[at]])
-    head, claims, signature = token.split(b".")
-    tokens = [
-        token[:at] + bytes([other]) + token[at + 1 :],
-        token[:at] + token[at + 1 :],
-        token[:at],
-        token + b"." + signature,
-        b".".join([claims, head, signature]),
-        head + b"." + claims + b".",
-        b"Bearer " + token,
-        token + b"," + token,
-        b'"' + token + b'"',
-    ]
-    return rng.choice(tokens)
+def _public_token(rng: random.Random) -> Request:
+    """A valid event whose public-key token is not valid, without a token of a secret or with one that is not valid."""
+    body = _body(rng)
+    kind = rng.choice(list(PUBLIC_TOKENS))
+    public = PUBLIC_TOKENS[kind](rng, body)
+    token = rng.choice([None, None, TOKENS["wrong key"](rng, body), TOKENS["junk"](rng, body)])
+    data = post(body, token, headers=[_PUBLIC_KEY_HEADER + public])
+    return Request(f"public-key token, {kind}", (data,), {UNVERIFIED})
 
 
-def _confused_algorithm(rng: random.Random, body: bytes) -> bytes:
-    digest = rng.choice(["sha256", "sha384", "sha512"])
-    algorithms: list[Any] = ["none", "None", "NONE", "hs256", "HS384", "HS512", "RS256", "ES256", "EdDSA"]
-    algorithms += ["", None, 256, ["HS256"], {}]
-    header = {"alg": rng.choice(algorithms), "typ": "JWT"}
-    token = signing.token(signing.claims_of(body), header=header, digest=digest).encode()
-    return rng.choice([token, token.rpartition(b".")[0] + b"."])
-
-
-def _odd_jose_header(rng: random.Random, body: bytes) -> bytes:
-    depth = rng.choice([10, 500, 5000])
-    headers = [
-        "[" * depth + "]" * depth,
-        '{"alg":' * depth + '"HS256"' + "}" * depth,
-        '{"alg":"HS256","alg":"none"}',
-        '{"alg":"HS256","n":' + "9" * 5000 + "}",
-        '{"alg":"HS256","kid":7}',
-        '{"alg":"HS256","crit":["exp"],"exp":1}',
-        '{"alg":"HS256","b64":false,"crit":["b64"]}',
-        '{"typ":"JWT"}',
-        '"HS256"',
-        "null",
-        "{",
-        "",
-    ]
-    return signing.token(signing.claims_of(body), header=rng.choice(headers)).encode()
-
-
-def _odd_claims(rng: random.Random, body: bytes) -> bytes:
-    """Claims that are signed, but not valid."""
-    now, depth = int(time.time()), rng.choice([10, 900, 5000, 9000])
-    deep = "[" * depth + "]" * depth
-    text = json.dumps(signing.claims_of(body))[:-1]
-    times = ["null", "true", '"1"', "-1", "1e400", "1e13", "NaN", "9" * 5000, "9" * 400, "{}", deep, str(now - 60)]
-    sums = ["null", "0", "true", '""', "[]", '"\\ud800"', deep, f'"{"0" * 64}"', "9" * 4000, '"' + "é" * 64 + '"']
-    claims = [
-        text + f',"exp":{rng.choice(times)}}}',
-        text + f',"{rng.choice(["checksum", "checksum_sha256"])}":{rng.choice(sums)}}}',
-        text + f',"{rng.choice(["iat", "nbf"])}":{now + 3600}}}',
-        text + f',"{rng.choice(["iat", "nbf"])}":{rng.choice(times[:-1])}}}',
-        json.dumps(signing.claims_of(body, checksum=None, checksum_sha256=None)),
-        json.dumps(signing.claims_of(body, exp=None)),
-        json.dumps([signing.claims_of(body)]),
-        text,
-        deep,
-        "",
-    ]
-    return signing.token(rng.choice(claims)).encode()
-
-
-def _junk_token(rng: random.Random, _body: bytes) -> bytes:
-    junk = [
-        bytes(rng.randrange(0x80, 0x100) for _ in range(rng.randrange(200))),
-        b"." * rng.randrange(2000),
-        base64.urlsafe_b64encode(rng.randbytes(rng.randrange(300))) + b"..",
-        b"A" * rng.choice([100, 10_000, 60_000]) + b".A.A",
-        b"=" * rng.randrange(20_000) + b".=.=",
-    ]
-    return TOKEN_MARK + rng.choice(junk)
-
-
-_TOKENS: dict[str, Callable[[random.Random, bytes], bytes | None]] = {
-    "missing": lambda *_: None,
-    "empty": lambda *_: b"",
-    "mutated": _mutated_token,
-    "algorithm": _confused_algorithm,
-    "header": _odd_jose_header,
-    "claims": _odd_claims,
-    "junk": _junk_token,
-    "wrong key": lambda _rng, body: sign(body, secret=signing.SECRET[:-1]),
-}
+def _proven_twice(rng: random.Random) -> Request:
+    """A valid event with one valid token, beside one that is not valid."""
+    body = _body(rng)
+    if rng.random() < 0.5:
+        kind = rng.choice(list(PUBLIC_TOKENS))
+        data = post(body, sign(body), headers=[_PUBLIC_KEY_HEADER + PUBLIC_TOKENS[kind](rng, body)])
+    else:
+        kind = rng.choice(list(TOKENS))
+        data = post(body, TOKENS[kind](rng, body), headers=[_PUBLIC_KEY_HEADER + public_sign(body)])
+    return Request(f"valid beside another token, {kind}", (data,), {STORED}, (body,))
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
@@ -536,7 +458,9 @@ def _early_close(rng: random.Random) -> Request:
 FAMILIES: dict[Callable[[random.Random], Request], float] = {
     _valid: 14,
     _pipelined: 2,
-    _token: 25,
+    _token: 20,
+    _public_token: 25,
+    _proven_twice: 6,
     _altered: 8,
     _unprocessable: 14,
     _wild: 12,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from tests import signing
 from tests.fuzz.hostile import (
-    JSON_IN_BASE64,
     MARK,
     MEBIBYTE,
     METHOD,
@@ -18,11 +17,11 @@ from tests.fuzz.hostile import (
     NOT_HTTP,
     QUARANTINED,
     STORED,
-    TOKEN_MARK,
     TOO_LARGE,
     UNVERIFIED,
     Request,
 )
+from tests.fuzz.tokens import JSON_IN_BASE64, TOKEN_MARK
 
 _LEAKS = (signing.SECRET[:32].encode(), MARK.encode(), TOKEN_MARK, JSON_IN_BASE64)
 _MEMORY_SLACK = 24 * MEBIBYTE  # what an allocator may keep of a few bodies of 1 MiB

@@ -33,6 +33,7 @@ from local.processes import Process, ProcessError, free_port
 from tests import signing
 from tests.fuzz.hostile import CLOSED, MEBIBYTE, Request, make
 from tests.fuzz.oracles import Answer, Ledger, early_and_late, verdict
+from tests.fuzz.tokens import identity
 
 _OTHER_SECRET = "9a0364b9e99bb480dd25e1f0284c8555-an-older-one"
 _HANG = 30.0  # seconds; the function answers in 10 even when Firestore does not
@@ -134,7 +135,8 @@ def open_target(stack: ExitStack, host: str, folder: Path, project: str) -> Targ
         folder: for the log.
         project: Google Cloud project id; a new one has an empty database.
     """
-    settings = {**os.environ, "GOOGLE_CLOUD_PROJECT": project}
+    proof = {"DT_ORGANIZATION_ID": signing.ORGANIZATION, "DT_IDENTITY_ISSUER": identity().issuer}
+    settings = {**os.environ, "GOOGLE_CLOUD_PROJECT": project, **proof}
     environ = local_environ(settings, host=host, secret=f"{_OTHER_SECRET}\n{signing.SECRET}")
     port = free_port()
     process = stack.enter_context(running_function(port, log=folder / "function.log", environ=environ))

@@ -1,9 +1,10 @@
-"""The system under a soak: a Firestore, a proxy in front of it and the function, and the faults injected into them."""
+"""The system under a soak: Firestore, a proxy in front of it, the function, an identity provider, and their faults."""
 
 import asyncio
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -17,14 +18,17 @@ from local.emulator import running_store
 from local.function import local_environ, running_function
 from local.options import Kind
 from local.processes import Process, free_port
+from simulator.identity_provider import IdentityFault, IdentityProvider
+from simulator.sensors import ORGANIZATION_ID
 from tests import proxy
 from tests.soak.schedule import Episode
 from tests.tcp_proxy import TcpProxy
 
 PROJECT = "demo-soak"
-_WORKERS = 2
+WORKERS = 2
 _SLOW = 5.0  # seconds a call
 _COMMIT_LIMIT = 10.0  # seconds to wait for the commit at which the function is killed
+_RECOVERY = 5.0  # seconds after which a fetch of keys has failed, and another one has succeeded
 _OWN_SETTINGS = {"EVENTS_COLLECTION", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "RETENTION_DAYS"}
 _UNCERTAIN = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.ABORTED)
 _TRANSIENT = (StatusCode.ABORTED, StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED)
@@ -80,6 +84,8 @@ class FaultInjector:
         network: the connections between the function and the proxy.
         firestore: the Firestore's process.
         function: the function's process.
+        provider: DT's identity provider.
+        stranger: an identity provider that nothing should ask.
         rng: draws the faults of single calls.
         url: of the function.
         kind: of the Firestore, once it has been started.
@@ -88,13 +94,17 @@ class FaultInjector:
     """
 
     def __init__(self, folder: Path, choice: Kind | None, secret: str, seed: int, *, devices: bool) -> None:
-        """Starts the proxy alone."""
+        """Starts the proxies alone."""
         self._folder, self._choice = folder, choice
         self.rng = Random(f"calls {seed}")  # noqa: S311 - faults, no cryptography
         self._settings = {name: value for name, value in os.environ.items() if name not in _OWN_SETTINGS}
-        self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(_WORKERS)}
+        self._settings |= {"GOOGLE_CLOUD_PROJECT": PROJECT, "WORKERS": str(WORKERS)}
         if devices:
             self._settings["DEVICES_COLLECTION"] = "devices"
+        self.provider, self.stranger = IdentityProvider(), IdentityProvider()
+        self._settings |= {"DT_ORGANIZATION_ID": ORGANIZATION_ID, "DT_IDENTITY_ISSUER": self.provider.issuer}
+        self._providers = ExitStack()
+        self._no_keys_until = 0.0
         self.proxy = proxy.Proxy("127.0.0.1:1")
         self.network = TcpProxy(self.proxy.host)
         self._port = free_port()
@@ -118,24 +128,37 @@ class FaultInjector:
             yield store.process
 
     def _run_function(self) -> AbstractContextManager[Process]:
-        return running_function(self._port, log=self._folder / "function.log", environ=self._environ)
+        log = self._folder / "function.log"
+        return running_function(self._port, log=log, environ=self._environ, source="tests/soak/function.py")
 
     def start(self) -> None:
-        """Start Firestore and the function.
+        """Start the identity providers, Firestore and the function.
 
         Raises:
             StoreUnavailable: the chosen Firestore is not available.
             ProcessError: the function did not start.
         """
+        for provider in (self.provider, self.stranger):
+            self._providers.enter_context(provider)
         self.firestore.start()
         self.function.start()
 
     def stop(self) -> None:
-        """Stop all processes and the proxy."""
+        """Stop all processes, the proxies and the identity providers."""
         self.function.kill()
         self.firestore.kill()
         self.network.stop()
         self.proxy.stop()
+        self._providers.close()
+
+    def lose_keys(self) -> None:
+        """Note that a fetch of keys may fail now."""
+        self._no_keys_until = time.monotonic() + _RECOVERY
+
+    @property
+    def keys_may_be_missing(self) -> bool:
+        """Whether a fetch of keys may have failed lately."""
+        return self.provider.fault is not None or time.monotonic() < self._no_keys_until
 
     async def inject(self, episode: Episode) -> None:
         """Inject a fault, and end it after its time.
@@ -230,6 +253,27 @@ async def _freeze_function(system: FaultInjector, episode: Episode) -> None:
     system.function.signal(signal.SIGSTOP)
     await asyncio.sleep(episode.seconds)
     system.function.signal(signal.SIGCONT)
+    system.lose_keys()
+
+
+def _fail_provider(fault: IdentityFault) -> Inject:
+    """Return a fault of the identity provider, during which it rotates its keys: the function needs them then."""
+
+    async def inject(system: FaultInjector, episode: Episode) -> None:
+        system.provider.fault = fault
+        await asyncio.sleep(episode.seconds / 2)
+        system.provider.rotate()
+        await asyncio.sleep(episode.seconds / 2)
+        system.provider.fault = None
+        system.lose_keys()
+
+    return inject
+
+
+async def _rotate_keys(system: FaultInjector, episode: Episode) -> None:
+    """Sign with a new key from now on."""
+    system.provider.rotate()
+    await asyncio.sleep(episode.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,4 +312,6 @@ FAULTS: dict[str, Fault] = {
     "commit and lose the answer": Fault(
         (0.8, 2.0), _fault_calls(lambda rng: proxy.commit_then(rng.choice(_UNCERTAIN)))
     ),
+    "rotate keys": Fault((0.0, 0.5), _rotate_keys),
+    **{f"identity provider {fault}": Fault((0.6, 1.5), _fail_provider(fault)) for fault in IdentityFault},
 }

@@ -29,11 +29,12 @@ from grpc import StatusCode
 
 import command_line
 from command_line import POSITIVE
-from local.emulator import Kind
+from local.options import Kind
 from simulator.connector import Attempt, Connector
 from simulator.fleet import Fleet
 from simulator.retry import pause_before_retry
 from simulator.sensors import PROJECT_ID, encode
+from simulator.signer import Signer
 from tests import dt_api, proxy
 from tests.dt_api import DTApi
 from tests.soak.fault_injector import PROJECT, FaultInjector
@@ -145,7 +146,9 @@ class RepairSoak:
         self._api.project = PROJECT_ID
         labels = sorted({key for sensor in self._fleet.sensors for key in sensor.labels} | {"name"})
         state = self._api.connect(self.system.url, secret=secret, labels=labels)
-        self.connector = SwitchedConnector(self.system.url, secret, time_factor=factor, api=self._api, state=state)
+        self.connector = SwitchedConnector(
+            self.system.url, Signer(secret), time_factor=factor, api=self._api, state=state
+        )
         self.runs: Counter[str] = Counter()
 
     def stop(self) -> None:

@@ -8,7 +8,9 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -26,12 +28,15 @@ from local.emulator import StoreUnavailable
 from local.options import Kind
 from local.processes import ProcessError
 from simulator import faults
+from simulator.connector import Attempt
 from simulator.faulty_connector import FaultyConnector
 from simulator.fleet import Fleet
-from simulator.signer import Signer
+from simulator.sensors import ORGANIZATION_ID
 from tests.soak.fault_injector import FAULTS, PROJECT, FaultInjector
+from tests.soak.forger import Forger
 from tests.soak.ledger import Account, Ledger, documents
 from tests.soak.schedule import SEGMENT_MINUTES, Episode, draw_schedule
+from tests.soak.signer import MixedSigner, proof_of
 
 _QUIET_SECONDS = 2.0  # longer than any pause of the function between two attempts of a commit
 _PROGRESS_SECONDS = 5.0  # between progress lines when the output is not a terminal
@@ -129,13 +134,16 @@ class Soak:
         self.system = FaultInjector(folder, settings.store, secret, settings.seed, devices=settings.devices)
         self._connector = FaultyConnector(
             self.system.url,
-            Signer(secret),
+            MixedSigner(secret, lambda: self.system.provider.key, ORGANIZATION_ID),
             time_factor=settings.time_factor,
             fresh_tokens=not settings.wanted.same_token,
             rates=settings.wanted.rates,
             rng=Random(f"faults {settings.seed}"),  # noqa: S311 - faults, no cryptography
             observer=self._ledger,
+            on_attempt=self._count_proof,
         )
+        self._proofs: Counter[str] = Counter()
+        self._forger = Forger(self._connector, self.system, self._ledger, Random(settings.seed))  # noqa: S311 - values
         self._fleet = Fleet(settings.sensors, settings.seed)
         self._schedule: list[Episode] = []
         self._start = time.monotonic()
@@ -150,6 +158,12 @@ class Soak:
                 await self._run_segment(number, schedule)
         finally:
             progress.cancel()
+        self.account.add(self._forger.account)
+        for _ in range(self.system.stranger.requests):
+            self.account.note("keys fetched from a stranger", self.system.stranger.issuer)
+
+    def _count_proof(self, attempt: Attempt) -> None:
+        self._proofs[proof_of(attempt.body)] += attempt.acknowledged
 
     def _segments(self) -> Iterator[list[Episode]]:
         """Yield each segment's schedule: one for the embedded store, which keeps its documents; else several."""
@@ -174,6 +188,7 @@ class Soak:
         events = takewhile(lambda _: not ended.is_set(), self._events(number))
         async with self._connector:
             playing = asyncio.create_task(self._connector.play(events))
+            attack = asyncio.create_task(self._forger.attack())
             try:
                 self._step = "no fault"
                 for episode in schedule:
@@ -182,6 +197,10 @@ class Soak:
                 playing.cancel()
                 await asyncio.gather(playing, return_exceptions=True)
                 raise
+            finally:
+                attack.cancel()
+                with suppress(asyncio.CancelledError):
+                    await attack
             ended.set()
             self._step = "waiting for the last retries"
             await playing
@@ -242,6 +261,9 @@ class Soak:
         print("Faults injected:", _list(dict(sorted(figures["faults"].items()))))
         print("Calls to Firestore:", figures["calls"], "of which faulted:", figures["callsFaulted"])
         print("Sender's faults:", _list(figures["senderFaults"]))
+        print("Acknowledged, signed by:", _list(figures["proofs"]))
+        print("Forged public-key tokens:", _list(figures["forgeries"]))
+        print("Requests for keys:", figures["keyRequests"])
         print("", *self.account.lines(), "", sep="\n")
         print("CLEAN: every promise holds." if self.account.clean else "NOT CLEAN.")
         if self._settings.json:
@@ -259,6 +281,9 @@ class Soak:
             "calls": self.system.proxy.calls,
             "callsFaulted": self.system.proxy.faulted,
             "senderFaults": self._connector.happened,
+            "proofs": dict(self._proofs),
+            "forgeries": dict(self._forger.sent),
+            "keyRequests": self.system.provider.requests,
             "schedule": [episode.kind for episode in self._schedule],
             "ledger": dict(self.account.counts),
             "keys": self.account.keys,

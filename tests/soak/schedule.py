@@ -8,6 +8,9 @@ PAUSE = (0.2, 0.6)  # seconds between two faults
 RESTART = 3.0  # seconds, approximately
 SEGMENT_MINUTES = 5.0  # of a soak with the emulator
 
+# Seconds in which the function keeps DT's keys, and after which it may fetch them again: with keys, and without.
+KEYS_KEPT, KEYS_REFETCH, KEYS_RETRY = 2.0, 0.3, 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:
