@@ -292,7 +292,7 @@ def _create_account(plane: ControlPlane, body: Json, *_: Any) -> Json:
     email = f"{body['accountId']}@{plane.project}.iam.gserviceaccount.com"
     if any(account["email"] == email for account in plane.state.accounts):
         raise ErrorResponse(409, f"Service account {body['accountId']} already exists within project {plane.project}.")
-    account = {"name": f"projects/{plane.project}/serviceAccounts/{email}", "email": email}
+    account = {**body["serviceAccount"], "name": f"projects/{plane.project}/serviceAccounts/{email}", "email": email}
     plane.state.accounts.append(account)
     plane.state.unlisted.add(email)
     return account
@@ -304,7 +304,7 @@ def _delete_account(plane: ControlPlane, _body: Any, _query: Any, email: str) ->
 
 
 def _roles(plane: ControlPlane, *_: Any) -> Json:
-    return {"roles": list(plane.state.roles.values())}
+    return {"roles": [role for role in plane.state.roles.values() if not role.get("deleted")]}
 
 
 def _create_role(plane: ControlPlane, body: Json, *_: Any) -> Json:
