@@ -5,6 +5,8 @@ values+=" account build-service-account"
 # The function only creates documents, for which one permission is enough; for devices it also reads and updates.
 # roles/datastore.user would also allow it to read, change and delete every document of every database.
 ROLE=dataconnectorEventCreator
+STORES="Stores Data Connector events" # display names of the accounts that deploy.sh makes
+BUILDS="Builds the Data Connector endpoint"
 DEVICE_PERMISSIONS=datastore.entities.create,datastore.entities.get,datastore.entities.update
 
 # What a build reads and writes: its source, its image and its log. The first of these roles holds all three.
@@ -19,7 +21,7 @@ roles/resourcemanager.projectIamAdmin."
     accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
-    create_account "$EMAIL" "Stores Data Connector events"
+    create_account "$EMAIL" "$STORES"
     ensure_role "$permissions"
     bind "$EMAIL" "projects/$PROJECT/roles/$ROLE" "resource.name==\"projects/$PROJECT/databases/$DATABASE\""
     ensure_build_account
@@ -76,7 +78,7 @@ ensure_build_account() {
     [ -n "$BUILD_EMAIL" ] || [ -z "$NOW_EXISTS" ] || return 0
     BUILD_EMAIL=${BUILD_EMAIL:-$(account_email dataconnector-build)}
     member=serviceAccount:$BUILD_EMAIL
-    create_account "$BUILD_EMAIL" "Builds the Data Connector endpoint"
+    create_account "$BUILD_EMAIL" "$BUILDS"
     for role in $ALL_BUILD_ROLES; do
         ! grep -qE "^$member $role ?$" <<<"$bindings" || return 0
     done

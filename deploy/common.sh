@@ -60,12 +60,12 @@ step() {
 }
 
 explain_failure() {
-    local status=$?
+    local status=$? what="failed, see the error above"
     rm -rf "${SCRATCH:-}"
     [ $status -ne 0 ] && [ -n "$STEP" ] || exit $status
-    say "deploy.sh: step $STEP of 8 ($TITLE) failed, see the error above. $ADVICE Then run the same command again: it \
-skips what is already done."
-    exit 1 # the 2 of another command is no wrong argument of deploy.sh
+    [ $status -lt 128 ] || what="was interrupted"
+    say "deploy.sh: step $STEP of 8 ($TITLE) $what. $ADVICE Then run the same command again: it skips what is already done."
+    exit $((status < 128 ? 1 : status)) # the 2 of another command is no wrong argument of deploy.sh
 }
 
 # Tells whether a text has this line.

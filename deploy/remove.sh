@@ -64,28 +64,30 @@ remove_secret() {
 remove_account() {
     local role=projects/$PROJECT/roles/$ROLE accounts roles
     roles=$(look iam roles list --format='value(name.basename())')
-    accounts=$(look iam service-accounts list --format='value(email)')
+    accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
     if grep -q " $EMAIL$" <<<"$functions"; then
         say "The service account $EMAIL stays: another function uses it."
         return
     fi
-    remove_member "$EMAIL"
+    remove_member "$EMAIL" "$STORES"
     grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$EMAIL " ||
         ! has "$roles" "$ROLE" || cloud iam roles delete "$ROLE" --format=none
-    [ -n "$functions" ] || remove_member "$(account_email dataconnector-build)"
+    [ -n "$functions" ] || remove_member "$(account_email dataconnector-build)" "$BUILDS"
 }
 
-# Takes an account's roles in the project away, then the account.
+# remove_member EMAIL DISPLAY_NAME: takes away an account that deploy.sh has made, and its roles in the project. Of any
+# other account, such as the default one of the project, only the role of this function.
 remove_member() {
-    local member role
-    has "$accounts" "$1" || return 0
-    while read -r -u 3 member role; do
-        [ "$member" != "serviceAccount:$1" ] ||
-            cloud projects remove-iam-policy-binding "$PROJECT" "--member=$member" "--role=$role" --all --format=none
+    local member bound made=''
+    ! has "$accounts" "$1 $2" || made=true
+    while read -r -u 3 member bound; do
+        if [ "$member" = "serviceAccount:$1" ] && { [ -n "$made" ] || [ "$bound" = "$role" ]; }; then
+            cloud projects remove-iam-policy-binding "$PROJECT" "--member=$member" "--role=$bound" --all --format=none
+        fi
     done 3<<<"$(sort -u <<<"$bindings")"
-    cloud iam service-accounts delete "$1"
+    [ -z "$made" ] || cloud iam service-accounts delete "$1"
 }
 
 # Images and sources of all functions of a region are in one repository and two buckets.

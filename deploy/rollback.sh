@@ -16,7 +16,7 @@ roll_back() {
     plan Traffic "$serving → $revision"
     [ -n "$YES$DRY_RUN" ] || ask "Continue?"
     cloud run services update-traffic "$NAME" "--region=$REGION" "--to-revisions=$revision=100" --format=none
-    say "Another run of deploy.sh deploys the newest revision again."
+    say "Another run of deploy.sh deploys a new revision, with the settings of this one."
 }
 
 # Leaves the settings of the revision before in NOW_…
@@ -36,9 +36,11 @@ find_revision() {
 
 # What the present revision accepts must not be refused by the one before.
 check_rollback() {
-    local related=same
-    [ -z "$organization" ] || [ "$NOW_ORGANIZATION_ID" = "$organization" ] ||
-        fail "$revision does not trust the organizations $organization: use --force if no Data Connector relies on that."
+    local related=same each
+    for each in ${organization//,/ }; do
+        has_word "${NOW_ORGANIZATION_ID//,/ }" "$each" ||
+            fail "$revision does not trust the organization $each: use --force if no Data Connector relies on that."
+    done
     [ -n "$secret" ] && [ "$secret:$version" != "$NOW_SECRET:$NOW_VERSION" ] || return 0
     SECRET=$NOW_SECRET
     [ -z "$SECRET" ] || related=$(relation "$secret" "$version" "$NOW_VERSION")

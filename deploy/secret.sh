@@ -192,10 +192,11 @@ check_retirement() {
 for 12: run again in $(((RETIRE_AFTER - age) / 3600 + 1)) hours. --force retires the old secret at once."
 }
 
-# After the smoke test: from now on the 13 hours count.
+# After the smoke test: from now on the 13 hours count. They count anew if this run has changed the version in use.
 mark_rotation() {
     [ -n "$ROTATE_SECRET" ] || return 0
-    [ "${ROTATED%%-*}" = "$VERSION" ] || cloud secrets update "$SECRET" "--update-labels=rotated=$VERSION-$(date +%s)" --format=none
+    [ "${ROTATED%%-*}" = "$VERSION" ] && [ "$NOW_VERSION" = "$VERSION" ] ||
+        cloud secrets update "$SECRET" "--update-labels=rotated=$VERSION-$(date +%s)" --format=none
 }
 
 count_lines() {

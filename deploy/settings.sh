@@ -62,12 +62,11 @@ set_defaults() {
     MIN_INSTANCES=${MIN_INSTANCES:-0} MAX_INSTANCES=${MAX_INSTANCES:-10}
 }
 
-# Without an organization, or with an option for a secret, there is a secret.
+# Without an organization, or with an option that makes one, there is a secret.
 complete_secret() {
     local organization=${ORGANIZATION_ID:-$NOW_ORGANIZATION_ID}
     [ -z "$SECRET$NOW_SECRET" ] || return 0
-    [ -n "${organization#none}" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET$SHOW_SECRET" ] ||
-        SECRET=dt-signature-secret
+    [ -n "${organization#none}" ] && [ -z "$SECRET_STDIN$ROTATE_SECRET" ] || SECRET=dt-signature-secret
 }
 
 # The forms in which the deployed function shows them.
@@ -85,7 +84,7 @@ check_settings() {
         refuse "--devices must be another collection than those of the events"
     [ -n "$SECRET$ORGANIZATION_ID" ] || refuse "a secret or an organization is needed: set --secret or --organization-id"
     [ -n "$SECRET" ] || [ -z "$ROTATE_SECRET$RETIRE_SECRET$SECRET_STDIN$SHOW_SECRET" ] ||
-        refuse "--secret none excludes the other options for a secret"
+        refuse "there is no secret: --secret, --secret-stdin or --rotate-secret makes one"
     [ -z "$NOW_PLAIN_SECRET" ] || [ -n "$SECRET_STDIN" ] ||
         fail "The function has its signature secret in a plain variable. Give it to Secret Manager: run again with \
 --secret-stdin, and with the secret on standard input."

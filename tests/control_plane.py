@@ -120,7 +120,8 @@ class ControlPlane(JsonServer):
         state: the state of the project.
         calls: the calls since the last `clear`.
         errors: by pattern of `METHOD path`: status, message, and the number of times that they are sent.
-        interrupts: whether the response to the first change of each kind is an error, although the change is made.
+        interrupts: a pattern of `METHOD path` of changes: the response to the first one of each kind is an error,
+            although the change is made.
         propagates: whether what was just enabled or made is not known everywhere at once.
         url: the base URL.
     """
@@ -135,7 +136,7 @@ class ControlPlane(JsonServer):
         self.project, self.emulator_host = project, emulator_host
         self.calls: list[Call] = []
         self.errors: dict[str, tuple[int, str, int]] = {}
-        self.interrupts = False
+        self.interrupts = "no change"
         self.propagates = True
         self.interrupted: set[str] = set()
         self.operations: dict[str, Json] = {}
@@ -145,7 +146,7 @@ class ControlPlane(JsonServer):
     def reset(self, state: State) -> None:
         """Take a state, and behave without errors."""
         self.state, self.errors = state, {}
-        self.interrupts, self.interrupted, self.propagates = False, set(), True
+        self.interrupts, self.interrupted, self.propagates = "no change", set(), True
 
     def environ(self) -> dict[str, str]:
         """Return the environment in which gcloud calls this control plane only."""
@@ -190,7 +191,7 @@ class ControlPlane(JsonServer):
 
     def _interrupt(self, call: Call) -> None:
         kind = f"{call.method} {call.path.split('/fields/')[0].split('/documents/')[0]}"
-        if self.interrupts and call.changes() and kind not in {*self.interrupted, "PUT /upload"}:
+        if re.search(self.interrupts, kind) and call.changes() and kind not in self.interrupted:
             self.interrupted.add(kind)
             raise ErrorResponse(400, f"Interrupted by the fake after {kind}")
 
@@ -291,7 +292,7 @@ def _create_account(plane: ControlPlane, body: Json, *_: Any) -> Json:
     email = f"{body['accountId']}@{plane.project}.iam.gserviceaccount.com"
     if any(account["email"] == email for account in plane.state.accounts):
         raise ErrorResponse(409, f"Service account {body['accountId']} already exists within project {plane.project}.")
-    account = {"name": f"projects/{plane.project}/serviceAccounts/{email}", "email": email}
+    account = {**body["serviceAccount"], "name": f"projects/{plane.project}/serviceAccounts/{email}", "email": email}
     plane.state.accounts.append(account)
     plane.state.unlisted.add(email)
     return account
@@ -303,7 +304,7 @@ def _delete_account(plane: ControlPlane, _body: Any, _query: Any, email: str) ->
 
 
 def _roles(plane: ControlPlane, *_: Any) -> Json:
-    return {"roles": list(plane.state.roles.values())}
+    return {"roles": [role for role in plane.state.roles.values() if not role.get("deleted")]}
 
 
 def _create_role(plane: ControlPlane, body: Json, *_: Any) -> Json:

@@ -427,9 +427,9 @@ def test_the_smoke_test_without_a_secret(cloud: Deployer) -> None:
         assert line in run.stderr
 
 
-def interrupted(cloud: Deployer, *options: str) -> Iterator[Finished]:
+def interrupted(cloud: Deployer, *options: str, changes: str = "^(?!PUT /upload)") -> Iterator[Finished]:
     """Run deploy.sh again and again, each time with the response to one more change lost, until it succeeds."""
-    cloud.plane.interrupts = True
+    cloud.plane.interrupts = changes
     for _ in range(30):
         run = cloud.run("--yes", *options)
         yield run
@@ -589,19 +589,25 @@ def test_an_organization_that_forbids_public_services(cloud: Deployer) -> None:
 
 
 def test_removal(cloud: Deployer) -> None:
-    """--remove takes away all but the database, even if interrupted; with another function, what that uses stays."""
+    """--remove takes away all but the database, even if interrupted; what is not its own or is in use stays."""
     other = copy.deepcopy(cloud.plane.state)
     name = FUNCTION.replace("dataconnector-endpoint", "other")
     other.functions[name] = {**other.functions[FUNCTION], "name": name}
 
-    removed = list(interrupted(cloud, "--remove", "--with-events"))
-    state = cloud.plane.state
-    again = cloud.run("--yes", "--remove")
+    removed = list(interrupted(cloud, "--remove", "--with-events", changes="DELETE .*/(functions|secrets|roles|b)/"))
+    state = copy.deepcopy(cloud.plane.state)
+    default = {"email": f"default@{PROJECT}.iam.gserviceaccount.com", "displayName": "Default"}
+    cloud.plane.state.accounts.append(default)
+    editor = {"role": "roles/editor", "members": [f"serviceAccount:{default['email']}"]}
+    cloud.plane.state.policies[f"projects/{PROJECT}"]["bindings"] = [editor]
+    again = cloud.run("--yes", "--remove", "--account", "default")
+    foreign = changed(cloud.plane)
     cloud.plane.reset(other)
     kept = cloud.run("--yes", "--remove")
 
     assert (again.returncode, kept.returncode) == (0, 0), again.stderr + kept.stderr
     assert len(removed) > 1
+    assert foreign == []
     assert (state.functions, state.secrets, state.accounts, state.metrics) == ({}, {}, [], {})
     assert (state.repositories, state.buckets) == (set(), set())
     assert state.roles["dataconnectorEventCreator"]["deleted"] is True
