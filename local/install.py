@@ -83,7 +83,8 @@ def _make_ready(name: str, say: Say) -> None:
             say(f"Installing the packages of {LOCKS[name].name} into .venv, once ...")
             started = time.monotonic()
             _install(VENV, LOCKS[name].read_text(), say)
-            _stamp(name).write_text(_state(name))
+            for each in {name, "local"}:  # each lock holds that of ./run.sh
+                _stamp(each).write_text(_state(each))
             say(f".venv is ready after {time.monotonic() - started:.0f} s.")
         _share()
 
