@@ -25,9 +25,9 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
     cat <<'HELP'
 usage: ./test.sh [--all | PYTEST ARGUMENT ...]
 
-Makes .venv if needed. Runs ruff, mypy and import-linter, then tests on the
-official Firestore emulator. Where it is not available, the tests run on the
-embedded store, and the summary lists what was skipped.
+Makes .venv, or adds what is missing there. Runs ruff, mypy and import-linter,
+then tests on the official Firestore emulator. Where it is not available, the
+tests run on the embedded store, and the summary lists what was skipped.
 
 examples:
   ./test.sh                            the function's tests, with 100 % branch

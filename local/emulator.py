@@ -104,9 +104,8 @@ def named_host(choice: Kind | None, environ: Mapping[str, str]) -> str:
 
 def _named_emulator(host: str) -> Store:
     if not speaks_http2(host):
-        raise StoreUnavailable(
-            f"No Firestore emulator answers at {host}: start it, or correct or unset FIRESTORE_EMULATOR_HOST."
-        )
+        cure = "start it, or correct or unset FIRESTORE_EMULATOR_HOST."
+        raise StoreUnavailable(f"No Firestore emulator answers at {host}{_why(host)}: {cure}")
     return Store(host, "emulator", "Firestore emulator of FIRESTORE_EMULATOR_HOST")
 
 
@@ -133,6 +132,17 @@ def _start(stack: ExitStack, store: Store, command: list[str], file: Path, envir
         return replace(store, process=stack.enter_context(process))
     except ProcessError as error:
         raise StoreUnavailable(str(error).rstrip(".")) from error
+
+
+def _why(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    if not name or not port.isdecimal():
+        return ", which is not HOST:PORT"
+    try:
+        socket.getaddrinfo(name.strip("[]"), None)
+    except (OSError, UnicodeError):
+        return ", a name without an address"
+    return ""
 
 
 def _port(host: str) -> str:

@@ -83,7 +83,8 @@ def _make_ready(name: str, say: Say) -> None:
             say(f"Installing the packages of {LOCKS[name].name} into .venv, once ...")
             started = time.monotonic()
             _install(VENV, LOCKS[name].read_text(), say)
-            _stamp(name).write_text(_state(name))
+            for each in {name, "local"}:  # each lock holds that of ./run.sh
+                _stamp(each).write_text(_state(each))
             say(f".venv is ready after {time.monotonic() - started:.0f} s.")
         _share()
 
@@ -157,7 +158,7 @@ def _create(say: Say) -> None:
 def _install(venv: Path, requirements: str, say: Say) -> None:
     file = venv / "requirements.txt"
     file.write_text(requirements)
-    environ = _environ(venv)
+    environ = _environ()
     command = ["install", "--require-hashes", "-r", str(file)]
     pip = [str(venv / "bin/python"), "-m", "pip"]
     if _pip_alone(pip, environ):
@@ -169,14 +170,14 @@ def _install(venv: Path, requirements: str, say: Say) -> None:
             _run([*pip, *command, "--only-binary=:all:"], venv, say, environ)
         file.write_text(requirements)
     if (venv / "bin/uv").exists():
-        pip = [str(venv / "bin/uv"), "pip"]
+        pip, command = [str(venv / "bin/uv"), "pip"], [*command, "--python", str(venv / "bin/python")]
     _run([*pip, *command], venv, say, environ)
 
 
-def _environ(venv: Path) -> dict[str, str]:
+def _environ() -> dict[str, str]:
     """Return the environment, with short waits for machines without a network, where the user has chosen none."""
     environ = {"PIP_RETRIES": "1", "UV_HTTP_RETRIES": "1", **os.environ}
-    environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "VIRTUAL_ENV": str(venv)}
+    environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
     if "PIP_CERT" in environ:
         environ.setdefault("SSL_CERT_FILE", environ["PIP_CERT"])
     return environ
@@ -198,7 +199,7 @@ def _entry(name: str) -> str:
 def _run(command: Sequence[str], venv: Path, say: Say, environ: Mapping[str, str] | None = None) -> None:
     """Run an installer, show some lines of its progress, and write all of its output to a log."""
     log, lines, shown = venv / "install.log", list[str](), 0.0
-    with log.open("a") as file, _started(command, environ) as process:
+    with log.open("a", encoding="utf-8") as file, _started(command, environ) as process:
         for line in process.stdout or ():
             file.write(line)
             lines.append(line.strip())
@@ -211,7 +212,13 @@ def _run(command: Sequence[str], venv: Path, say: Say, environ: Mapping[str, str
 
 def _started(command: Sequence[str], environ: Mapping[str, str] | None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     )
 
 

@@ -38,8 +38,8 @@ _SEND = f"{_NAME} send temperature --value 21.5"
 _PLAY = f"{_NAME} play --events 20 --rate 20"
 _SIGN = f"echo '{{}}' | {_NAME} sign"
 _VERIFY = (
-    f"TOKEN=$(echo '{{}}' | {_NAME} sign)",
-    f"""echo '{{}}' | {_NAME} verify --token "$TOKEN\"""",
+    f"echo '{{}}' | {_NAME} verify \\",
+    f"""    --token "$(echo '{{}}' | {_NAME} sign)\"""",
 )
 
 _Events = Iterator[tuple[datetime, dict[str, Any]]]

@@ -233,10 +233,18 @@ class TestStore:
         assert speaks_http2(embedded_host)
 
     @pytest.mark.parametrize("choice", ["emulator", None])
-    @pytest.mark.parametrize("host", ["127.0.0.1:9", "nonsense", "127.0.0.1:99999"])
-    def test_firestore_emulator_host_must_answer(self, host: str, choice: Literal["emulator"] | None) -> None:
-        """If it does not answer, no other Firestore is looked for; the error names it."""
-        with pytest.raises(StoreUnavailable, match=rf"{host}.*FIRESTORE_EMULATOR_HOST"):
+    @pytest.mark.parametrize(
+        ("host", "why"),
+        [
+            ("127.0.0.1:9", ""),
+            ("127.0.0.1:99999", ""),
+            ("nonsense", ", which is not HOST:PORT"),
+            ("nowhere.invalid:8080", ", a name without an address"),
+        ],
+    )
+    def test_firestore_emulator_host_must_answer(self, host: str, why: str, choice: Literal["emulator"] | None) -> None:
+        """If it does not answer, no other Firestore is looked for; the error names it, and a known cause."""
+        with pytest.raises(StoreUnavailable, match=rf"{host}{why}: .*FIRESTORE_EMULATOR_HOST"):
             running_store(choice, environ={**os.environ, "FIRESTORE_EMULATOR_HOST": host}).__enter__()
 
     def test_a_requested_embedded_store_ignores_firestore_emulator_host(self) -> None:

@@ -148,6 +148,14 @@ def test_tests_only_add_packages(made: Project, start: Start) -> None:
     assert made.inode() == before
 
 
+def test_a_run_after_the_tests_does_nothing(tmp_path: Path) -> None:
+    """What ./test.sh installs includes what ./run.sh needs, which then says nothing."""
+    project = Project(tmp_path)
+    assert project.run("ensure_venv dev")[0] == 0
+
+    assert project.run("ensure_venv local") == (0, "")
+
+
 def test_a_set_up_waits_for_another(made: Project, start: Start) -> None:
     """While another run installs packages, a run says so and waits."""
     (made.folder / ".venv/stamp-local").unlink(missing_ok=True)

@@ -1048,7 +1048,7 @@ def test_a_missing_secret_is_reported_in_one_line(
 def test_the_examples_in_help_run(tmp_path: Path, command: str) -> None:
     """Beside a local system each example of each `--help` succeeds as it stands; the help fits 80 columns."""
     text = simulator(*command.split(), "--help").stdout
-    examples = [line.strip() for line in text.partition("Examples:\n")[2].splitlines()]
+    examples = [line.strip() for line in text.partition("Examples:\n")[2].replace("\\\n", "").splitlines()]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = os.environ | UNSET | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
