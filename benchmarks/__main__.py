@@ -27,6 +27,7 @@ _EXAMPLES = examples(
     "python -m benchmarks --quick",
     "python -m benchmarks --json bench.json --plot bench.svg",
     "python -m benchmarks --contenders ours,documented --concurrency 250",
+    "python -m benchmarks --quick --contenders ours,ours_public_key",
     "python -m benchmarks --quick --contenders ours --soak-events 500000",
     "python -m benchmarks --store emulator --rounds 3 --events 1000",
 )
@@ -81,8 +82,8 @@ def _choices(names: Iterable[str]) -> dict[str, Any]:
 def _command(json_file: Path | None, plot: Path | None, **settings: Any) -> None:
     """Measure what an event costs this function and other implementations.
 
-    Measures CPU time, throughput, latency, memory and start. A run takes about 45 minutes with the defaults, and half
-    a minute with --quick.
+    Measures CPU time, throughput, latency, memory and start. A run takes about an hour with the defaults, and a
+    minute with --quick.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

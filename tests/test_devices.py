@@ -446,3 +446,14 @@ def test_any_order_ends_in_the_same_document(
     if items[last][2]:
         expected["labels"] = {"n": str(last)}
     assert database.document("devices/d").get().to_dict() == expected
+
+
+def test_calls_of_a_delivery(faulted: Endpoint, proxy: Proxy) -> None:
+    """A new event costs its own write, a read and a write; a duplicate or an older event costs no second write."""
+    calls = []
+    for each in (body("a", 5), body("a", 5), body("b", 1), body("c", 9)):
+        before = proxy.calls
+        assert faulted.deliver(each).status_code == 200
+        calls.append(proxy.calls - before)
+
+    assert calls == [3, 2, 2, 3]

@@ -3,20 +3,19 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.cloud import firestore
-from google.cloud.firestore_v1.types import StructuredQuery
+from google.cloud.firestore import AsyncClient
 
 from tests.events import DATA, envelope
-from tests.test_indexes import EXEMPT, INDEXED, index_of
 from tests.viewer import store
 from viewer import chart, queries
 from viewer.cli import _source, main
+from viewer.documents import read
 from viewer.feed import Feed
 from viewer.model import Band, Line, Sensors, ago, bands, lines, read_event, to_csv, type_name, value_of
 from viewer.queries import EPOCH, Queries, Source, StoreError
@@ -333,46 +332,17 @@ class TestFeed:
         assert asyncio.run(fail()) == "Firestore does not answer (ServiceUnavailable)."
 
 
-@pytest.fixture(params=["receivedAt", "timestamp"])
-def sent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[StructuredQuery]]:
-    """Return each query that the viewer sends, to a local Firestore and to one in the cloud."""
-    found: list[StructuredQuery] = []
+def test_documents_are_read_as_the_client_reads_them(source: Source) -> None:
+    """Each kind of value becomes the value that Firestore's own client makes of it; a place becomes a map."""
+    client = firestore.Client(project=source.project)
+    values = {"text": "é", "whole": 2**60, "real": 1.5, "yes": True, "nothing": None, "bytes": b"\0", "time": NOW}
+    fields = {"timestamp": NOW, **values, "list": [1, "a", {"b": [None]}], "map": dict(values), "empty": []}
+    client.document("events/one").set(fields | {"place": firestore.GeoPoint(1, 2)})
 
-    async def get(_: Queries, query: Any) -> list[Any]:
-        found.append(query._to_protobuf())
-        return []
+    (found,) = asyncio.run(read(AsyncClient(project=source.project).collection("events").limit(5), 10.0))
 
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
-    monkeypatch.setattr(Queries, "_get", get)
-
-    async def ask() -> None:
-        reader = Queries(Source("demo-x", "(default)", "events", "devices"))
-        reader._clock = request.param
-        await reader.recent(5)
-        await reader.since(NOW)
-        await reader.of_sensor(TARGET)
-        await reader.history(TARGET, "touch", NOW)
-        await reader.quarantine()
-        async for _ in reader.devices(NOW):
-            pass
-
-    asyncio.run(ask())
-    return iter([found])
-
-
-def test_each_query_is_bounded_and_has_its_index(request: pytest.FixtureRequest, sent: Iterator[Any]) -> None:
-    """Each query has a limit, and in the cloud the index that it needs."""
-    found = next(sent)
-    local = "receivedAt" in request.node.callspec.id
-
-    assert len(found) == 7
-    for query in found:
-        collection, *fields = index_of(query)
-        assert 0 < query.limit <= queries.HISTORY
-        if len(fields) > 1:
-            assert (collection, *fields) in INDEXED
-        elif not (local and collection == "events"):  # a local Firestore needs no index
-            assert not {(collection, path) for path, _ in fields} & EXEMPT
+    stored = client.document("events/one").get().to_dict() or {}
+    assert found == ("one", stored | {"place": {"latitude": 1, "longitude": 2}})
 
 
 def test_a_cloud_is_polled_by_an_indexed_field(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,9 +125,11 @@ class Sensors:
     def add_device(self, document: Mapping[str, Any]) -> None:
         """Add the events of a document of `DEVICES_COLLECTION`."""
         newest = document.get("newest")
+        target, name, device_type = _text(document.get("targetName")), _name(document), _device_type(document)
         for event_type, each in newest.items() if isinstance(newest, Mapping) else ():
             if isinstance(each, Mapping):
-                self.add_event(read_event(_text(each.get("eventId")), {**document, **each, "eventType": event_type}))
+                key, at = _text(each.get("eventId")), _time(each.get("timestamp"))
+                self.add_event(Event(key, target, event_type, name, device_type, at, None, each.get("data")))
 
     def types(self) -> list[str]:
         """Return the device types."""
