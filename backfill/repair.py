@@ -42,7 +42,7 @@ _EXAMPLES = (
     "python -m backfill repair --dt-project c0md3pm0p7bet3vico8g \\",
     "    --endpoint https://dataconnector-endpoint-abc123-ew.a.run.app",
     "python -m backfill repair --dt-project c0md3pm0p7bet3vico8g \\",
-    "    --endpoint https://dataconnector-endpoint-abc123-ew.a.run.app --since 31d",
+    "    --endpoint https://x.run.app --since 31d",
 )
 
 

@@ -239,11 +239,13 @@ def test_no_file_names_a_package_registry() -> None:
 
 
 def _commands() -> list[list[str]]:
-    """Return each command of the project that is a Python module, with the sub-commands of the simulator."""
+    """Return each command of the project that is a Python module, with its sub-commands."""
     sources = [file for file in _git_files() if file.endswith(".py") and not file.startswith("tests/test_")]
     files = [file for file in sources if 'name="python -m' in (ROOT / file).read_text()]
     modules = {re.sub(r"(/__main__|/cli)?\.py$", "", file).replace("/", ".") for file in files} | {"local"}
-    subcommands = [["simulator", name] for name in ("send", "play", "sign", "verify")]
+    subcommands = [["simulator", name] for name in ("send", "play", "sign", "verify", "rotate-keys")]
+    subcommands += [["backfill", name] for name in ("check", "forget", "repair")]
+    subcommands += [["backfill", "quarantine", name] for name in ("list", "show", "retry")]
     return [*([module] for module in sorted(modules)), *subcommands]
 
 
@@ -257,7 +259,7 @@ def test_help_of_a_module_fits_80_columns(command: list[str]) -> None:
     assert [line for line in shown.stdout.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("script", ["./run.sh", "./test.sh"])
+@pytest.mark.parametrize("script", ["./run.sh", "./test.sh", "./deploy.sh"])
 def test_help_of_a_script_fits_80_columns(script: str, run_script: Callable[..., str]) -> None:
     """`--help` of the scripts has examples, and no line of more than 80 characters."""
     shown = run_script(script, "--help")
