@@ -522,7 +522,8 @@ def test_window_before_the_documented_history(backfill: Backfill, api: DTApi, st
 
 def test_history_that_reaches_back_far_enough(backfill: Backfill, api: DTApi, stored: Stored) -> None:
     """`--since 31d` stays within the 31 days while the request is under way, and an old event is just reported."""
-    events = make_events(2, until=NOW - timedelta(days=31) + timedelta(minutes=1, seconds=30), hours=0.001)
+    oldest = datetime.now(UTC) - timedelta(days=31) + timedelta(minutes=1, seconds=30)
+    events = make_events(2, until=oldest, hours=0.001)
     api.publish(SENSOR, events)
 
     result = backfill(since="31d")
