@@ -59,6 +59,7 @@ def _content(feed: Feed) -> None:
         clean.set_visibility(not feed.quarantine)
         nothing.set_visibility(feed.loaded and not feed.events)
 
+    show()
     follow(feed, show)
 
 
