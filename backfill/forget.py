@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -46,6 +46,8 @@ def forget(*, device: str, before: str | None, yes: bool, **given: Any) -> int:
     """
     settings = options.read_database_settings(given)
     time = options.read_time("--before", before or "0m")
+    if time > datetime.now(UTC):  # its marker would keep the repair from events that are still to come
+        raise click.UsageError("--before must not be in the future")
     if not yes:
         click.confirm(
             f"Delete the documents of device {device} before {time:%Y-%m-%dT%H:%M:%SZ}?", abort=True, err=True
