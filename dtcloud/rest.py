@@ -212,7 +212,8 @@ class Api:
 
     def _exchange(self, method: str, url: str, **content: Any) -> _Response:
         try:
-            response = self._session.request(method, url, timeout=_TIMEOUT, **content)
+            # A redirect could take the signed assertion to another host.
+            response = self._session.request(method, url, timeout=_TIMEOUT, allow_redirects=False, **content)
             is_json = response.status_code == HTTPStatus.OK
             return _Response(response.status_code, response.headers, response.json() if is_json else None)
         except (requests.ConnectionError, requests.Timeout) as error:

@@ -68,6 +68,12 @@ class TestSensors:
         assert sensor.values() == [("humidity", "17 %RH, 22.45 °C"), ("touch", "Touched")]
         assert sensor.types()[:2] == ["humidity", "touch"]
 
+    def test_no_signal_is_a_signal(self) -> None:
+        """A signal strength of 0 % is shown, and is the weakest."""
+        (sensor,) = sensors_of(document("networkStatus", data={"networkStatus": {"signalStrength": 0}})).by_target.values()
+
+        assert sensor.signal == 0
+
     def test_a_sensor_is_silent_after_an_hour(self) -> None:
         """A sensor is silent if its last event is older than an hour."""
         (sensor,) = sensors_of(document()).by_target.values()
