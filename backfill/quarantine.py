@@ -146,9 +146,13 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 
 async def _show(settings: Settings, key: str) -> int:
-    found = [entry async for entry in _entries(settings, key=key)]
-    if len(found) != 1:
-        raise click.UsageError(f"{len(found) or 'no'} keys in quarantine begin with {key!r}")
+    found: list[Any] = []
+    async for entry in _entries(settings, key=key):
+        if found:
+            raise click.UsageError(f"several keys in quarantine begin with {key!r}")
+        found.append(entry)
+    if not found:
+        raise click.UsageError(f"no key in quarantine begins with {key!r}")
     fields = found[0].to_dict()
     resolved = f", resolved as {fields['resolvedAs']}" if fields.get("resolvedAt") else ""
     click.echo(f"{found[0].id}: {fields.get('reason')} {_text(_received(fields))} UTC{resolved}", err=True)

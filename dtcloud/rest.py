@@ -128,6 +128,7 @@ class Api:
         self._pauses = pauses
         self._threads = ThreadPoolExecutor(REQUESTS_AT_ONCE)
         self._session = requests.Session()
+        self._session.auth = _unchanged
         self._token, self._token_expires = "", 0.0
         self._signing_in = asyncio.Lock()
         self._quiet_until = 0.0  # on the monotonic clock; no request before the end of a Retry-After
@@ -220,6 +221,11 @@ class Api:
             raise _Failure(_with_source("DT cannot be reached, or does not answer", _name(error), url)) from None
         except (requests.RequestException, ValueError) as error:
             raise _Failure(_with_source("DT's answer cannot be read", _name(error), url)) from None
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep the header Authorization; requests would replace it by what ~/.netrc has for the host, or for any host."""
+    return request
 
 
 def _check(response: _Response, url: str) -> None:

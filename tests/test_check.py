@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from google.cloud import firestore
 
-from backfill import cli, markers, rate_limit, writers
+from backfill import cli, forget, markers, rate_limit, writers
 from backfill.results import ADDED, Results, make_record
 from dtcloud import history
 from receiver.batching import Outcome
@@ -50,6 +50,7 @@ def command(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pyt
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)
     monkeypatch.setattr(markers, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(forget, "MARGIN_SECONDS", 0.0)
 
     def run(*arguments: str) -> Result:
         capfd.readouterr()
@@ -137,6 +138,17 @@ def test_quarantine_commands(
     assert quarantined()["f00d"]["resolvedAs"] == event_id
     assert "f00d" not in left.out
     assert event_id in everything.out
+
+
+def test_keys_with_the_same_beginning(command: Command, database: firestore.Client) -> None:
+    """`show` asks for more of the key when it begins several."""
+    for key in ("aa", "ab"):
+        database.document(f"events_quarantine/{key}").set({"body": b"{}", "reason": "x"})
+
+    result = command("quarantine", "show", "a")
+
+    assert (result.status, result.out) == (2, "")
+    assert "several keys in quarantine begin with 'a'" in result.err
 
 
 def test_empty_quarantine(command: Command) -> None:

@@ -301,6 +301,16 @@ def test_another_server_at_the_endpoint(repair: Repair, api: DTApi) -> None:
     assert "to an unsigned delivery" in report["connector"]["problem"]
 
 
+def test_connector_with_another_form_of_the_url(repair: Repair, api: DTApi) -> None:
+    """The connector of the endpoint is found as `deploy.sh` finds it: by scheme, host, port and path."""
+    api.connect("https://Endpoint.invalid:443")
+    api.connect("https://endpoint.invalid:port/")
+
+    _, report = repair()
+
+    assert report["connector"]["status"] == "ACTIVE"
+
+
 def test_no_connector(repair: Repair, api: DTApi, stored: Stored) -> None:
     """Without a connector to the endpoint, history is fetched all the same, and the report says so."""
     api.publish(SENSOR, make_events(5))
