@@ -6,6 +6,7 @@ flags+=" dt-key-stdin"
 
 # It creates documents, finds the markers of `forget`, and updates its checkpoint and the states of the devices.
 REPAIR_ROLE=dataconnectorRepair
+REPAIRS="Repairs Data Connector events" # display name of the account
 REPAIR_PERMISSIONS=datastore.entities.create,datastore.entities.get,datastore.entities.list,datastore.entities.update
 REPAIR_FILES="backfill command_line dtcloud receiver deploy/repair"
 
@@ -88,7 +89,7 @@ ensure_repair_account() {
     accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
-    create_account "$REPAIR_EMAIL" "Repairs Data Connector events"
+    create_account "$REPAIR_EMAIL" "$REPAIRS"
     role=$(look iam roles describe "$REPAIR_ROLE" --format='csv[no-heading](name.basename(),deleted)')
     case $role in
     '') cloud iam roles create $REPAIR_ROLE "--title=Data Connector event repair" \
@@ -199,11 +200,11 @@ remove_repair() {
     [ -z "$(look run jobs describe "$REPAIR" "--region=$REGION" --format='value(metadata.name)')" ] ||
         cloud run jobs delete "$REPAIR" "--region=$REGION"
     [ -z "$(look secrets describe "$DT_KEY" --format='value(name)')" ] || cloud secrets delete "$DT_KEY"
-    accounts=$(look iam service-accounts list --format='value(email)')
+    accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
-    has "$accounts" "$REPAIR_EMAIL" || return 0
-    remove_member "$REPAIR_EMAIL"
+    has "$accounts" "$REPAIR_EMAIL $REPAIRS" || return 0
+    remove_member "$REPAIR_EMAIL" "$REPAIRS"
     grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$REPAIR_EMAIL " ||
         cloud iam roles delete "$REPAIR_ROLE" --format=none
 }
