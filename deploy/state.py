@@ -102,6 +102,8 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         "SECRET": secret[0],
         "VERSION": secret[1],
         "PLAIN_SECRET": "true" if _SECRET in environment else "",
+        "VARIABLES": " ".join(sorted({*environment, *config.get("environmentVariables", {})})),
+        "SECRET_VARIABLE": "true" if _of_function(config)[0] else "",
         "EMAIL": container.get("serviceAccountName", config.get("serviceAccountEmail", "")),
         "CONCURRENCY": container.get("containerConcurrency", config.get("maxInstanceRequestConcurrency", "")),
         "CPU": _cpu(limits.get("cpu", config.get("availableCpu", ""))),
