@@ -120,9 +120,13 @@ relation() {
 use_given() {
     local related=extends
     if [ -n "$NOW_SECRET" ]; then
-        related=$(relation "$NOW_SECRET" "$NOW_VERSION") || { [ -n "$FORCE" ] && related=drops; }
+        related=$(relation "$NOW_SECRET" "$NOW_VERSION") || related=unknown
     fi
-    case $related$FORCE in drops | retired) refuse_drop "Add it to standard input, below the new one" ;; esac
+    case $related$FORCE in
+    drops | retired) refuse_drop "Add it to standard input, below the new one" ;;
+    unknown) fail "Version $NOW_VERSION of $NOW_SECRET, which the function uses, cannot be read, so that it is not known \
+whether the new value has all its secrets. Enable or restore it; or use --force if no Data Connector signs with it." ;;
+    esac
     if [ "$related" = same ] && [ -n "$pinned" ]; then
         return
     elif [ -n "$newest" ] && [ "$newest" != "$pinned" ] && [ "$(relation "$SECRET" "$newest")" = same ]; then
