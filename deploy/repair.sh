@@ -14,7 +14,6 @@ check_repair() {
     must REPAIR_SCHEDULE 'none|[0-9*/,-]+( [0-9A-Za-z*/,-]+){4}' "\"none\" or a schedule such as \"17 */6 * * *\" (UTC)"
     must REPAIR_DT_PROJECT '[a-z0-9_-]{1,63}' "the id of a DT project"
     [ -z "$DT_KEY_STDIN" ] || [ -z "$SECRET_STDIN" ] || refuse "--dt-key-stdin and --secret-stdin exclude each other"
-    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$CONNECT_DT_PROJECT}
     [ -n "$DT_KEY_STDIN" ] || return 0
     [ ! -t 0 ] || say "Enter key id, secret and e-mail address of the DT service account, one a line, then Ctrl-D:"
     cat >"$SCRATCH/dt-key"
@@ -114,11 +113,15 @@ ensure_dt_key() {
         retry 180 cloud secrets add-iam-policy-binding "$DT_KEY" "--member=$member" "--role=$role" --format=none
 }
 
-# Without a key in this run, the one that is stored stays.
+# The key that is stored stays without a key in this run, and in a run that names no option of the repair: that one may
+# have the key of another DT account, for --connect-dt-project.
 update_dt_key() {
     local versions='' access=()
     [ -z "$present" ] ||
         versions=$(look secrets versions list "$DT_KEY" --filter=state=ENABLED --limit=1 --format='value(name.basename())')
+    if [ -n "$versions" ] && [ -z "$DT_KEY_STDIN" ] && ! named repair-schedule && ! named repair-dt-project; then
+        return 0
+    fi
     if ! "$PYTHON" deploy/dt_key.py "$source" -- true 2>"$SCRATCH/dt-key-error" </dev/null; then
         [ -n "$versions" ] || fail "$(cat "$SCRATCH/dt-key-error")"
         return 0
@@ -134,6 +137,7 @@ ensure_repair_job() {
     deployed=$(look run jobs describe "$REPAIR" "--region=$REGION" \
         --format='value[separator=" "](metadata.labels.deployed,metadata.labels.dt_project)')
     REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-${deployed#* }}
+    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$CONNECT_DT_PROJECT}
     [ -n "$REPAIR_DT_PROJECT" ] || fail "The repair needs the id of the DT project: set --repair-dt-project."
     stage_repair
     repair_command
