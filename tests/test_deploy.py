@@ -523,6 +523,22 @@ def test_a_secret_that_cannot_be_read_is_not_replaced(cloud: Deployer) -> None:
     assert "gcloud secrets versions enable 1 --secret=dt-signature-secret" in disabled.stderr
 
 
+def test_a_secret_in_a_plain_variable_is_not_dropped(cloud: Deployer) -> None:
+    """A secret that the function has in a plain variable moves to Secret Manager, and only if the new value has it."""
+    (container,) = cloud.plane.state.services["dataconnector-endpoint"]["spec"]["template"]["spec"]["containers"]
+    container["env"] = [each for each in container["env"] if each["name"] != "DT_SIGNATURE_SECRET"]
+    container["env"].append({"name": "DT_SIGNATURE_SECRET", "value": "a secret in a plain variable"})
+
+    drops = cloud.run("--secret-stdin", given="another secret")
+    moves = cloud.run("--dry-run", "--secret-stdin", given="another secret\na secret in a plain variable\n")
+
+    assert drops.returncode == 1
+    assert "a plain variable of the function has a secret that the new value lacks" in drops.stderr
+    assert moves.returncode == 0, moves.stderr
+    assert "--remove-env-vars=DT_SIGNATURE_SECRET" in moves.stdout
+    assert "a secret in a plain variable" not in drops.stderr + moves.stdout + moves.stderr
+
+
 def test_a_given_secret(cloud: Deployer) -> None:
     """--secret-stdin stores the given secrets once, and refuses to drop one in use; only --show-secret prints one."""
     mine, old = "a secret of my own, long enough for anyone", secret_of(cloud.plane, 1).strip()
