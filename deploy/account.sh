@@ -51,9 +51,14 @@ ensure_role() {
 }
 WIDE_ROLE=''
 
-# The role belongs to the project: the functions of other accounts may need what this one does not.
+# The role belongs to the project: the functions of other accounts, and other functions of this one, may need what this
+# one does not.
 is_shared() {
-    grep -F " projects/$PROJECT/roles/$ROLE" <<<"$bindings" | grep -qvF "serviceAccount:$EMAIL "
+    local functions
+    ! grep -F " projects/$PROJECT/roles/$ROLE" <<<"$bindings" | grep -qvF "serviceAccount:$EMAIL " || return 0
+    functions=$(look functions list --v2 --format='value[separator=" "](name.basename(),name.segment(3),'\
+'serviceConfig.serviceAccountEmail)') || exit 1 # bash does not end a script in a condition by itself
+    grep " $EMAIL$" <<<"$functions" | grep -qv "^$NAME $REGION "
 }
 
 # After the new revision has answered: without devices it creates documents only.

@@ -54,24 +54,25 @@ add_environment() {
     local environment removed=''
     environment="^;^$FIXED;SOURCE_DIGEST=$source;FIRESTORE_DATABASE=$DATABASE;EVENTS_COLLECTION=$COLLECTION"
     environment+=";SIGNATURE_LEEWAY_SECONDS=$LEEWAY;LOG_LEVEL=$LOG_LEVEL"
-    add_variable DEVICES_COLLECTION "$DEVICES" "$NOW_DEVICES"
-    add_variable RETENTION_DAYS "$RETENTION_DAYS" "$NOW_RETENTION_DAYS"
-    add_variable DT_ORGANIZATION_ID "$ORGANIZATION_ID" "$NOW_ORGANIZATION_ID"
-    add_variable DT_SIGNATURE_SECRET '' "$NOW_PLAIN_SECRET"
+    add_variable DEVICES_COLLECTION "$DEVICES"
+    add_variable RETENTION_DAYS "$RETENTION_DAYS"
+    add_variable DT_ORGANIZATION_ID "$ORGANIZATION_ID"
+    add_variable DT_SIGNATURE_SECRET ''
     command+=("--update-env-vars=$environment")
     [ -z "$removed" ] || command+=("--remove-env-vars=${removed#,}")
     if [ -n "$SECRET" ]; then
         command+=("--update-secrets=DT_SIGNATURE_SECRET=$SECRET:$VERSION")
-    elif [ -n "$NOW_SECRET" ]; then
+    elif [ -n "$NOW_SECRET$NOW_SECRET_VARIABLE" ]; then
         command+=(--remove-secrets=DT_SIGNATURE_SECRET)
     fi
 }
 
-# add_variable VARIABLE THEN NOW
+# add_variable VARIABLE THEN. gcloud adds to the variables of the function's last deployment, which may have been rolled
+# back and have some that the revision that serves has not.
 add_variable() {
     if [ -n "$2" ]; then
         environment+=";$1=$2"
-    elif [ -n "$3" ]; then
+    elif has_word "$NOW_VARIABLES" "$1"; then
         removed+=",$1"
     fi
 }

@@ -6,6 +6,7 @@ flags+=" dt-key-stdin"
 
 # It creates documents, finds the markers of `forget`, and updates its checkpoint and the states of the devices.
 REPAIR_ROLE=dataconnectorRepair
+REPAIRS="Repairs Data Connector events" # display name of the account
 REPAIR_PERMISSIONS=datastore.entities.create,datastore.entities.get,datastore.entities.list,datastore.entities.update
 REPAIR_FILES="backfill command_line dtcloud receiver deploy/repair"
 
@@ -13,7 +14,6 @@ check_repair() {
     must REPAIR_SCHEDULE 'none|[0-9*/,-]+( [0-9A-Za-z*/,-]+){4}' "\"none\" or a schedule such as \"17 */6 * * *\" (UTC)"
     must REPAIR_DT_PROJECT '[a-z0-9_-]{1,63}' "the id of a DT project"
     [ -z "$DT_KEY_STDIN" ] || [ -z "$SECRET_STDIN" ] || refuse "--dt-key-stdin and --secret-stdin exclude each other"
-    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$CONNECT_DT_PROJECT}
     [ -n "$DT_KEY_STDIN" ] || return 0
     [ ! -t 0 ] || say "Enter key id, secret and e-mail address of the DT service account, one a line, then Ctrl-D:"
     cat >"$SCRATCH/dt-key"
@@ -88,7 +88,7 @@ ensure_repair_account() {
     accounts=$(look iam service-accounts list --format='value(email)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role,bindings.condition.expression)')
-    create_account "$REPAIR_EMAIL" "Repairs Data Connector events"
+    create_account "$REPAIR_EMAIL" "$REPAIRS"
     role=$(look iam roles describe "$REPAIR_ROLE" --format='csv[no-heading](name.basename(),deleted)')
     case $role in
     '') cloud iam roles create $REPAIR_ROLE "--title=Data Connector event repair" \
@@ -113,11 +113,15 @@ ensure_dt_key() {
         retry 180 cloud secrets add-iam-policy-binding "$DT_KEY" "--member=$member" "--role=$role" --format=none
 }
 
-# Without a key in this run, the one that is stored stays.
+# The key that is stored stays without a key in this run, and in a run that names no option of the repair: that one may
+# have the key of another DT account, for --connect-dt-project.
 update_dt_key() {
     local versions='' access=()
     [ -z "$present" ] ||
         versions=$(look secrets versions list "$DT_KEY" --filter=state=ENABLED --limit=1 --format='value(name.basename())')
+    if [ -n "$versions" ] && [ -z "$DT_KEY_STDIN" ] && ! named repair-schedule && ! named repair-dt-project; then
+        return 0
+    fi
     if ! "$PYTHON" deploy/dt_key.py "$source" -- true 2>"$SCRATCH/dt-key-error" </dev/null; then
         [ -n "$versions" ] || fail "$(cat "$SCRATCH/dt-key-error")"
         return 0
@@ -133,6 +137,7 @@ ensure_repair_job() {
     deployed=$(look run jobs describe "$REPAIR" "--region=$REGION" \
         --format='value[separator=" "](metadata.labels.deployed,metadata.labels.dt_project)')
     REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-${deployed#* }}
+    REPAIR_DT_PROJECT=${REPAIR_DT_PROJECT:-$CONNECT_DT_PROJECT}
     [ -n "$REPAIR_DT_PROJECT" ] || fail "The repair needs the id of the DT project: set --repair-dt-project."
     stage_repair
     repair_command
@@ -199,11 +204,11 @@ remove_repair() {
     [ -z "$(look run jobs describe "$REPAIR" "--region=$REGION" --format='value(metadata.name)')" ] ||
         cloud run jobs delete "$REPAIR" "--region=$REGION"
     [ -z "$(look secrets describe "$DT_KEY" --format='value(name)')" ] || cloud secrets delete "$DT_KEY"
-    accounts=$(look iam service-accounts list --format='value(email)')
+    accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
-    has "$accounts" "$REPAIR_EMAIL" || return 0
-    remove_member "$REPAIR_EMAIL"
+    has "$accounts" "$REPAIR_EMAIL $REPAIRS" || return 0
+    remove_member "$REPAIR_EMAIL" "$REPAIRS"
     grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$REPAIR_EMAIL " ||
         cloud iam roles delete "$REPAIR_ROLE" --format=none
 }

@@ -104,10 +104,13 @@ run: repeat that one (--rotate-secret, --retire-secret or --secret-stdin) to use
     fi
 }
 
-# relation OF_SECRET VERSION [OTHER_VERSION]: without the other version, of the given secret.
+# relation OF_SECRET VERSION [OTHER_VERSION]: without the other version, of the given secret; without OF_SECRET, to the
+# one in a plain variable of the function.
 relation() {
+    local first=(gcloud secrets versions access "$2" "--secret=$1" "${IN_PROJECT[@]}")
+    [ -n "$1" ] || first=("$PYTHON" deploy/state.py --secret "${STATE_FILES[@]}")
     {
-        gcloud secrets versions access "$2" "--secret=$1" "${IN_PROJECT[@]}" &&
+        "${first[@]}" &&
             printf '\0' &&
             if [ -n "${3:-}" ]; then
                 gcloud secrets versions access "$3" "--secret=$SECRET" "${IN_PROJECT[@]}"
@@ -119,10 +122,14 @@ relation() {
 
 use_given() {
     local related=extends
-    if [ -n "$NOW_SECRET" ]; then
-        related=$(relation "$NOW_SECRET" "$NOW_VERSION") || { [ -n "$FORCE" ] && related=drops; }
+    if [ -n "$NOW_SECRET$NOW_PLAIN_SECRET" ]; then
+        related=$(relation "$NOW_SECRET" "$NOW_VERSION") || related=unknown
     fi
-    case $related$FORCE in drops | retired) refuse_drop "Add it to standard input, below the new one" ;; esac
+    case $related$FORCE in
+    drops | retired) refuse_drop "Add it to standard input, below the new one" ;;
+    unknown) fail "$(present_secret) cannot be read, so that it is not known whether the new value has all its secrets. \
+Enable or restore it; or use --force if no Data Connector signs with it." ;;
+    esac
     if [ "$related" = same ] && [ -n "$pinned" ]; then
         return
     elif [ -n "$newest" ] && [ "$newest" != "$pinned" ] && [ "$(relation "$SECRET" "$newest")" = same ]; then
@@ -133,8 +140,16 @@ use_given() {
 }
 
 refuse_drop() {
-    fail "Version $NOW_VERSION of $NOW_SECRET, which the function uses, has a secret that the new value lacks, and DT's \
-deliveries with it would be refused. $1; or use --force if no Data Connector signs with it any more."
+    fail "$(present_secret) has a secret that the new value lacks, and DT's deliveries with it would be refused. $1; or \
+use --force if no Data Connector signs with it any more."
+}
+
+present_secret() {
+    if [ -n "$NOW_SECRET" ]; then
+        printf %s "Version $NOW_VERSION of $NOW_SECRET, which the function uses,"
+    else
+        printf %s "What is in a plain variable of the function"
+    fi
 }
 
 # The first deployment, or another secret than the present one.

@@ -31,7 +31,8 @@ read_function() {
 
 assign_state() {
     local state line
-    state=$("$PYTHON" deploy/state.py "$SCRATCH/function.json" "$@")
+    STATE_FILES=("$SCRATCH/function.json" "$@")
+    state=$("$PYTHON" deploy/state.py "${STATE_FILES[@]}")
     while IFS= read -r line; do
         printf -v "NOW_${line%%=*}" %s "${line#*=}"
     done <<<"$state"

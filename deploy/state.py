@@ -41,9 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("function", help="gcloud functions describe")
     parser.add_argument("service", help="gcloud run services describe")
     parser.add_argument("revision", nargs="?", help="gcloud run revisions describe, of the revision that serves")
+    parser.add_argument("--secret", action="store_true", help="print the signature secret in a plain variable instead")
     options = parser.parse_args(argv)
     function, service = _read(options.function), _read(options.service)
     revision = _read(options.revision) if options.revision else {}
+    if options.secret:
+        print(_environment(function, service, revision)[0][_SECRET])
+        return 0
     ready = {each["status"] for each in revision.get("status", {}).get("conditions", []) if each["type"] == "Ready"}
     state = {**_function(function), **_service(service), **_settings(function, service, revision)}
     state["READY"] = "".join(ready)
@@ -88,11 +92,8 @@ def _service(service: Any) -> dict[str, Any]:
 def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
     """Return the settings of the revision that serves; without a service those of the function."""
     config = function.get("serviceConfig", {})
-    container = (revision or service.get("spec", {}).get("template", {})).get("spec", {})
-    if container:
-        environment, secret = _of_container(container)
-    else:
-        environment, secret = config.get("environmentVariables", {}), _of_function(config)
+    container = _container(service, revision)
+    environment, secret = _environment(function, service, revision)
     limits = container.get("containers", [{}])[0].get("resources", {}).get("limits", {})
     return {
         **{name: environment.get(variable, default) for variable, (name, default) in _ENVIRONMENT.items()},
@@ -102,6 +103,8 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         "SECRET": secret[0],
         "VERSION": secret[1],
         "PLAIN_SECRET": "true" if _SECRET in environment else "",
+        "VARIABLES": " ".join(sorted({*environment, *config.get("environmentVariables", {})})),
+        "SECRET_VARIABLE": "true" if _of_function(config)[0] else "",
         "EMAIL": container.get("serviceAccountName", config.get("serviceAccountEmail", "")),
         "CONCURRENCY": container.get("containerConcurrency", config.get("maxInstanceRequestConcurrency", "")),
         "CPU": _cpu(limits.get("cpu", config.get("availableCpu", ""))),
@@ -110,6 +113,18 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         "MIN_INSTANCES": config.get("minInstanceCount", 0),
         "MAX_INSTANCES": config.get("maxInstanceCount", ""),
     }
+
+
+def _container(service: Any, revision: Any) -> Any:
+    return (revision or service.get("spec", {}).get("template", {})).get("spec", {})
+
+
+def _environment(function: Any, service: Any, revision: Any) -> tuple[Any, tuple[str, str]]:
+    """Return the plain variables, and name and version of the secret."""
+    if container := _container(service, revision):
+        return _of_container(container)
+    config = function.get("serviceConfig", {})
+    return config.get("environmentVariables", {}), _of_function(config)
 
 
 def _of_container(spec: Any) -> tuple[Any, tuple[str, str]]:

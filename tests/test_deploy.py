@@ -508,17 +508,35 @@ BY_RUN = {"secrets", "functions", "bundle", "services", "revisions", "unlisted",
 
 
 def test_a_secret_that_cannot_be_read_is_not_replaced(cloud: Deployer) -> None:
-    """A rotation that cannot read the old secret adds no version; one that is disabled is named with its cure."""
+    """A run that cannot read the old secret adds no version; one that is disabled is named with its cure."""
+    cloud.plane.errors = {r"GET .*versions/1:access": (403, "Permission denied on the secret.", 9)}
+    given = cloud.run("--secret-stdin", given="another secret, which lacks the one that the function uses")
     cloud.plane.errors = {r"GET .*versions/1:access": (403, "Permission denied on the secret.", 9)}
     denied = cloud.run("--yes", "--rotate-secret")
     cloud.plane.errors = {}
     cloud.plane.state.disabled.add((SECRET, 1))
     disabled = cloud.run("--yes")
 
-    assert denied.returncode == 1
+    assert (given.returncode, denied.returncode) == (1, 1)
     assert len(cloud.plane.state.secrets[SECRET]) == 1
     assert disabled.returncode == 1
     assert "gcloud secrets versions enable 1 --secret=dt-signature-secret" in disabled.stderr
+
+
+def test_a_secret_in_a_plain_variable_is_not_dropped(cloud: Deployer) -> None:
+    """A secret that the function has in a plain variable moves to Secret Manager, and only if the new value has it."""
+    (container,) = cloud.plane.state.services["dataconnector-endpoint"]["spec"]["template"]["spec"]["containers"]
+    container["env"] = [each for each in container["env"] if each["name"] != "DT_SIGNATURE_SECRET"]
+    container["env"].append({"name": "DT_SIGNATURE_SECRET", "value": "a secret in a plain variable"})
+
+    drops = cloud.run("--secret-stdin", given="another secret")
+    moves = cloud.run("--dry-run", "--secret-stdin", given="another secret\na secret in a plain variable\n")
+
+    assert drops.returncode == 1
+    assert "a plain variable of the function has a secret that the new value lacks" in drops.stderr
+    assert moves.returncode == 0, moves.stderr
+    assert "--remove-env-vars=DT_SIGNATURE_SECRET" in moves.stdout
+    assert "a secret in a plain variable" not in drops.stderr + moves.stdout + moves.stderr
 
 
 def test_a_given_secret(cloud: Deployer) -> None:
@@ -552,7 +570,7 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     before = service["status"]["traffic"][0]["revisionName"]
     cloud.plane.faulty = {f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"}
 
-    failed = cloud.run("--yes", "--log-level", "WARNING", DEPLOY_PATIENCE="0")
+    failed = cloud.run("--yes", "--log-level", "WARNING", "--retention-days", "30", DEPLOY_PATIENCE="0")
     serving = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
     plain = cloud.run("--dry-run")
     repeated = cloud.run("--yes", "--log-level", "WARNING")
@@ -566,6 +584,7 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert f"Traffic     {before} → the newest revision" in plain.stderr
     assert repeated.returncode == 0, repeated.stderr
     assert environment(cloud.plane)["LOG_LEVEL"] == "WARNING"
+    assert "RETENTION_DAYS" not in environment(cloud.plane)  # the failed revision had it, and this run did not name it
     assert by_hand.returncode == 0, by_hand.stderr
     assert last[0]["revisionName"] != repeated.stdout
 
@@ -619,6 +638,22 @@ def test_removal(cloud: Deployer) -> None:
     assert other.repositories
     assert len(other.accounts) == 2
     assert other.deleted == []
+
+
+def test_another_function_of_the_account_keeps_its_permissions(cloud: Deployer) -> None:
+    """Permissions for devices stay in the role while another function of the same account may need them."""
+    state = cloud.plane.state
+    permissions = [f"datastore.entities.{each}" for each in ("create", "get", "update")]
+    state.roles["dataconnectorEventCreator"]["includedPermissions"] = permissions
+    narrowed = cloud.run("--dry-run")
+    name = FUNCTION.replace("dataconnector-endpoint", "other")
+    state.functions[name] = {**state.functions[FUNCTION], "name": name}
+
+    shared = cloud.run("--dry-run")
+
+    assert (narrowed.returncode, shared.returncode) == (0, 0), narrowed.stderr + shared.stderr
+    assert "gcloud iam roles update" in narrowed.stdout
+    assert "gcloud iam roles update" not in shared.stdout
 
 
 def test_dry_run(empty: Deployer, first: tuple[Finished, State, list[Any]]) -> None:

@@ -70,9 +70,9 @@ class Step:
         self.plane = deployer.plane
         self._deployer = deployer
 
-    def run(self, *options: str, given: str = "", **environ: str) -> Finished:
+    def run(self, *options: str, given: str = "", script: str = _STEP, **environ: str) -> Finished:
         """Run the step with these options."""
-        command = ["bash", "-c", _STEP, "deploy.sh", *options]
+        command = ["bash", "-c", script, "deploy.sh", *options]
         return self._deployer.shell(command, given, **environ, **proxy(self.plane))
 
 
@@ -176,16 +176,23 @@ def test_another_run_changes_nothing(present: Step, options: tuple[str, ...]) ->
 
 
 def test_only_what_differs_changes(present: Step) -> None:
-    """Another schedule changes the schedule, another key adds a version, a paused schedule is resumed."""
+    """Another schedule changes the schedule, another key adds a version, a paused schedule is resumed.
+
+    What a run takes for the Data Connector of another DT project is not the repair's.
+    """
     run = present.run("--repair-schedule", "0 3 * * *")
     schedule = [call.path for call in present.plane.changes()]
     assert run.returncode == 0, run.stderr
-    present.run(**KEY | {"DT_SERVICE_ACCOUNT_SECRET": "another"})
+    connects = _STEP.replace("CONNECT_DT_PROJECT=''", "CONNECT_DT_PROJECT=another")
+    present.run(script=connects, **KEY | {"DT_SERVICE_ACCOUNT_SECRET": "another"})
+    connected = [call.path for call in present.plane.changes()]
+    present.run(*SCHEDULE[2:], **KEY | {"DT_SERVICE_ACCOUNT_SECRET": "another"})
     key = [call.path for call in present.plane.changes()]
     repair_plane.schedules(present.plane)[REPAIR]["state"] = "PAUSED"
     present.run()
 
     assert [path.rpartition("/")[2] for path in schedule] == [REPAIR]
+    assert connected == []
     assert [path.rpartition("/")[2] for path in key] == [f"{DT_KEY}:addVersion"]
     assert repair_plane.schedules(present.plane)[REPAIR]["state"] == "ENABLED"
     assert repair_plane.schedules(present.plane)[REPAIR]["schedule"] == "0 3 * * *"
