@@ -16,6 +16,7 @@ source deploy/function.sh
 source deploy/smoke.sh
 source deploy/metric.sh
 source deploy/request_log.sh
+source deploy/rules.sh
 source deploy/monitoring.sh
 source deploy/repair.sh
 source deploy/connect.sh

@@ -53,7 +53,7 @@ ensure_venv dev
 .venv/bin/mypy
 .venv/bin/lint-imports --no-logo
 
-COVERAGE=(-n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered -rs)
+COVERAGE=(-n 3 --dist loadfile --cov --cov-report=term-missing:skip-covered -rs)
 case "${1:-}" in
     "") exec .venv/bin/python -m pytest "${COVERAGE[@]}" "${FUNCTION_TESTS[@]}" ;;
     --all) exec .venv/bin/python -m pytest "${COVERAGE[@]}" "${@:2}" ;;

@@ -58,6 +58,8 @@ class Checkpoint:
         while True:
             state = await self._read()
             lease = state.get("lease") or {}
+            if lease.get("holder") == self._holder:  # the answer to our own write was lost
+                lease = {}
             remaining = (lease["until"] - datetime.now(UTC)).total_seconds() if lease else 0.0
             if remaining > 0 and held not in (None, lease):
                 return False

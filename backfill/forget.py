@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -23,7 +23,7 @@ _EXAMPLES = (
     "    --before 2026-05-16 --devices devices",
 )
 _PAGE = 500  # documents, read and deleted at a time
-_MARGIN_SECONDS = 10.0  # after every program has read the new marker, until what it had begun to write is written
+MARGIN_SECONDS = 10.0  # after every program has read the new marker, until what it had begun to write is written
 
 
 @click.command(epilog=command_line.examples(*_EXAMPLES))
@@ -46,6 +46,8 @@ def forget(*, device: str, before: str | None, yes: bool, **given: Any) -> int:
     """
     settings = options.read_database_settings(given)
     time = options.read_time("--before", before or "0m")
+    if time > datetime.now(UTC):  # its marker would keep the repair from events that are still to come
+        raise click.UsageError("--before must not be in the future")
     if not yes:
         click.confirm(
             f"Delete the documents of device {device} before {time:%Y-%m-%dT%H:%M:%SZ}?", abort=True, err=True
@@ -70,7 +72,7 @@ class _Forgetting:
         self._database = open_database(self._settings)
         before = await Markers(self._settings).add(self._device, before)
         await self._delete_all(before)
-        wait = markers.REFRESH_SECONDS + _MARGIN_SECONDS if markers.REFRESH_SECONDS else 0.0
+        wait = markers.REFRESH_SECONDS + MARGIN_SECONDS
         click.echo(f"{self._deleted} documents deleted. Waiting {wait:.0f} s for programs that run now …", err=True)
         await asyncio.sleep(wait)
         await self._delete_all(before)

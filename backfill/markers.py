@@ -25,7 +25,7 @@ class Markers:
         self._collection = open_database(settings).collection(f"{settings.collection}_forgotten")
         self._before: dict[str, datetime] = {}
         self._read_at: float | None = None
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
 
     async def forgotten(self, device_id: str, times: Iterable[datetime | None]) -> list[bool]:
         """Tell for each time of a device's event whether the event was deleted on request; no time counts as deleted.
@@ -33,10 +33,10 @@ class Markers:
         Raises:
             One of `backfill.database.FAILURES`: Firestore does not return the markers.
         """
-        async with self._reading:
-            if self._read_at is None or time.monotonic() - self._read_at > REFRESH_SECONDS:
-                self._before = await self._read()
-                self._read_at = time.monotonic()
+        if self._read_at is None or time.monotonic() - self._read_at > REFRESH_SECONDS:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._refresh())
+            await self._reading  # all who wait share one attempt, and its failure
         before = self._before.get(device_id)
         return [before is not None and (at is None or at < before) for at in times]
 
@@ -51,6 +51,11 @@ class Markers:
         before = max(before, present) if isinstance(present, datetime) else before
         await document.set({"before": before, "forgottenAt": firestore.SERVER_TIMESTAMP})
         return before
+
+    async def _refresh(self) -> None:
+        read_at = time.monotonic()  # the answer may not have what was written since
+        self._before = await self._read()
+        self._read_at = read_at
 
     async def _read(self) -> dict[str, datetime]:
         for pause in (*_PAUSES, None):

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,6 +42,12 @@ def quarantine() -> None:
     """
 
 
+def _key(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{1,64}", text):
+        raise ValueError(f"must be the beginning of a key in the list, not {text!r}")
+    return text
+
+
 @quarantine.command("list", epilog=command_line.examples(f"{_NAME} list", f"{_NAME} list --all"))
 @click.option("--all", "resolved_too", is_flag=True, help="Also what has been resolved.")
 @options.database
@@ -50,7 +57,7 @@ def list_command(*, resolved_too: bool, **given: Any) -> int:
 
 
 @quarantine.command(epilog=command_line.examples(f"{_NAME} show 5f2b"))
-@click.argument("key")
+@click.argument("key", type=_key)
 @options.database
 def show(*, key: str, **given: Any) -> int:
     """Print a body as it was received. KEY is the beginning of its key in the list."""
@@ -58,7 +65,7 @@ def show(*, key: str, **given: Any) -> int:
 
 
 @quarantine.command(epilog=command_line.examples(f"{_NAME} retry", f"{_NAME} retry 5f2b"))
-@click.argument("keys", nargs=-1)
+@click.argument("keys", nargs=-1, type=_key)
 @options.database
 @options.devices_collection
 @options.retention
@@ -139,9 +146,13 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 
 async def _show(settings: Settings, key: str) -> int:
-    found = [entry async for entry in _entries(settings, key=key)]
-    if len(found) != 1:
-        raise click.UsageError(f"{len(found) or 'no'} keys in quarantine begin with {key!r}")
+    found: list[Any] = []
+    async for entry in _entries(settings, key=key):
+        if found:
+            raise click.UsageError(f"several keys in quarantine begin with {key!r}")
+        found.append(entry)
+    if not found:
+        raise click.UsageError(f"no key in quarantine begins with {key!r}")
     fields = found[0].to_dict()
     resolved = f", resolved as {fields['resolvedAs']}" if fields.get("resolvedAt") else ""
     click.echo(f"{found[0].id}: {fields.get('reason')} {_text(_received(fields))} UTC{resolved}", err=True)

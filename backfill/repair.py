@@ -277,9 +277,12 @@ class _Repair:
 
     @property
     def _expired(self) -> datetime:
-        """The time before which nothing is fetched: documents of older events may have expired, and must not return."""
+        """The time before which nothing is fetched: documents of older events may have expired, and must not return.
+
+        It passes with the run, which may take hours.
+        """
         days = self._settings.retention_days
-        return _EVER if days is None else self._until - timedelta(days=days)
+        return _EVER if days is None else datetime.now(UTC) - timedelta(days=days)
 
     def _windows(self, device_id: str) -> list[TimeWindow]:
         start = self._start(device_id)

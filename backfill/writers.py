@@ -79,14 +79,22 @@ class DocumentWriter:
 
     async def _write(self, record: Record) -> None:
         async with self._in_flight:
-            outcome = FAILED if self._results.stopped else await self._try_several_times(record.body)
-        self._results.count(record, outcome)
+            outcome = FAILED if self._results.stopped else await self._try_several_times(record)
+        if outcome:
+            self._results.count(record, outcome)
 
-    async def _try_several_times(self, body: bytes) -> str:
+    async def _try_several_times(self, record: Record) -> str | None:
+        """Return the outcome; None if the device was forgotten since the page was read."""
         for pause in (*PAUSES, None):
             await self._rate_limit.wait()
             try:
-                outcome = await self._create(body)
+                # The page may have waited for minutes; `forget` waits no longer than for markers and one attempt.
+                if not await _not_forgotten([record], self._markers, self._results):
+                    return None
+                outcome = await self._create(record.body)
+            except FAILURES as error:
+                self._results.stopped = reason(error)
+                return FAILED
             except Unavailable as error:
                 if pause is None:
                     return self._fail(error.reason)

@@ -85,6 +85,7 @@ check_options() {
     [ "$ROLLBACK$REMOVE" != truetrue ] || refuse "--rollback and --remove exclude each other"
     [ -z "$WITH_EVENTS" ] || [ -n "$REMOVE" ] || refuse "--with-events needs --remove"
     [ -z "$NO_REQUEST_LOG" ] || [ -z "$REQUEST_LOG" ] || refuse "--no-request-log and --request-log exclude each other"
+    check_rules
     check_connect
     check_monitoring
     check_repair

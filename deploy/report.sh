@@ -5,6 +5,7 @@ finish() {
     mark_rotation
     narrow_role
     ensure_request_log
+    ensure_rules
     ensure_metric
     ensure_monitoring
     ensure_repair

@@ -111,6 +111,7 @@ show_plan() {
     plan_settings
     plan_secret
     plan_traffic
+    plan_rules
     plan_connect
     plan_monitoring
     plan_repair

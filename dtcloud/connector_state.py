@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from dtcloud.data_connectors import is_same_endpoint
 from dtcloud.rest import Api, ApiError
 
 ACTIVE, SYSTEM_DISABLED = "ACTIVE", "SYSTEM_DISABLED"
@@ -39,7 +40,7 @@ async def find_connector(api: Api, project: str, endpoint: str) -> Connector | N
     """
     answer = await api.get(f"/projects/{project}/dataconnectors")  # at most 10 a project, on one page
     try:
-        found = [_connector(raw) for raw in answer["dataConnectors"] if _url(raw) == endpoint.rstrip("/")]
+        found = [_connector(raw) for raw in answer["dataConnectors"] if is_same_endpoint(_url(raw), endpoint)]
     except (KeyError, TypeError, AttributeError):
         raise ApiError("DT's answer describes a Data Connector in an unknown form") from None
     return min(found, key=lambda connector: connector.status == ACTIVE, default=None)
@@ -67,7 +68,7 @@ async def enable(api: Api, connector: Connector) -> str:
 
 
 def _url(raw: dict[str, Any]) -> str:
-    return str((raw.get("httpConfig") or {}).get("url", "")).rstrip("/")
+    return str((raw.get("httpConfig") or {}).get("url", ""))
 
 
 def _connector(raw: dict[str, Any]) -> Connector:

@@ -76,8 +76,16 @@ def connectors(project: str) -> list[DataConnector]:
 
 
 def of_endpoint(found: Sequence[DataConnector], url: str) -> list[DataConnector]:
-    """Return the Data Connectors that send to an endpoint: the same scheme, host and path, with or without a slash."""
-    return [each for each in found if _endpoint(each.config.get("url") or "") == _endpoint(url)]
+    """Return the Data Connectors that send to an endpoint."""
+    return [each for each in found if is_same_endpoint(each.config.get("url") or "", url)]
+
+
+def is_same_endpoint(one: str, other: str) -> bool:
+    """Tell whether two URLs have the same scheme, host, port and path, with or without a slash at the end."""
+    try:
+        return _endpoint(one) == _endpoint(other)
+    except ValueError:  # a port that is no number
+        return False
 
 
 def create(project: str, wanted: Wanted) -> DataConnector:

@@ -128,6 +128,7 @@ class Api:
         self._pauses = pauses
         self._threads = ThreadPoolExecutor(REQUESTS_AT_ONCE)
         self._session = requests.Session()
+        self._session.auth = _unchanged
         self._token, self._token_expires = "", 0.0
         self._signing_in = asyncio.Lock()
         self._quiet_until = 0.0  # on the monotonic clock; no request before the end of a Retry-After
@@ -212,13 +213,19 @@ class Api:
 
     def _exchange(self, method: str, url: str, **content: Any) -> _Response:
         try:
-            response = self._session.request(method, url, timeout=_TIMEOUT, **content)
+            # A redirect could take the signed assertion to another host.
+            response = self._session.request(method, url, timeout=_TIMEOUT, allow_redirects=False, **content)
             is_json = response.status_code == HTTPStatus.OK
             return _Response(response.status_code, response.headers, response.json() if is_json else None)
         except (requests.ConnectionError, requests.Timeout) as error:
             raise _Failure(_with_source("DT cannot be reached, or does not answer", _name(error), url)) from None
         except (requests.RequestException, ValueError) as error:
             raise _Failure(_with_source("DT's answer cannot be read", _name(error), url)) from None
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep the header Authorization; requests would replace it by what ~/.netrc has for the host, or for any host."""
+    return request
 
 
 def _check(response: _Response, url: str) -> None:

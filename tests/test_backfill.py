@@ -312,6 +312,27 @@ def test_unreachable(api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch_pages(api)
 
 
+def test_netrc(api: DTApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of ~/.netrc replace no access token."""
+    (tmp_path / "netrc").write_text("default login anonymous password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    api.publish(SENSOR, make_events(1))
+
+    assert sum(map(len, fetch_pages(api))) == 1
+
+
+def test_redirected_sign_in(api: DTApi) -> None:
+    """A redirect is refused: the signed assertion, which is worth an access token, goes to no other host."""
+    other = DTApi()
+    api.faults["token"].append(dt_api.answer(307, Location=other.token_url))
+
+    with pytest.raises(HistoryError, match="307 from"):
+        fetch_pages(api)
+    other.stop()
+
+    assert not other.tokens
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("DT_SERVICE_ACCOUNT_SECRET", "wrong-secret"), ("DT_SERVICE_ACCOUNT_KEY_ID", "other-key")],
@@ -522,7 +543,8 @@ def test_window_before_the_documented_history(backfill: Backfill, api: DTApi, st
 
 def test_history_that_reaches_back_far_enough(backfill: Backfill, api: DTApi, stored: Stored) -> None:
     """`--since 31d` stays within the 31 days while the request is under way, and an old event is just reported."""
-    events = make_events(2, until=NOW - timedelta(days=31) + timedelta(minutes=1, seconds=30), hours=0.001)
+    oldest = datetime.now(UTC) - timedelta(days=31) + timedelta(minutes=1, seconds=30)
+    events = make_events(2, until=oldest, hours=0.001)
     api.publish(SENSOR, events)
 
     result = backfill(since="31d")

@@ -1,17 +1,22 @@
 """`check`, `quarantine` and `forget`: Firestore against DT's history, unprocessable bodies, and erasure."""
 
+import asyncio
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from google.cloud import firestore
 
-from backfill import cli, markers, rate_limit
+from backfill import cli, forget, markers, rate_limit, writers
+from backfill.results import ADDED, Results, make_record
 from dtcloud import history
+from receiver.batching import Outcome
+from receiver.event import Event
 from tests.conftest import Endpoint
 from tests.dt_api import DTApi
 from tests.events import encode, envelope
@@ -45,6 +50,7 @@ def command(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pyt
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)
     monkeypatch.setattr(markers, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(forget, "MARGIN_SECONDS", 0.0)
 
     def run(*arguments: str) -> Result:
         capfd.readouterr()
@@ -134,6 +140,17 @@ def test_quarantine_commands(
     assert event_id in everything.out
 
 
+def test_keys_with_the_same_beginning(command: Command, database: firestore.Client) -> None:
+    """`show` asks for more of the key when it begins several."""
+    for key in ("aa", "ab"):
+        database.document(f"events_quarantine/{key}").set({"body": b"{}", "reason": "x"})
+
+    result = command("quarantine", "show", "a")
+
+    assert (result.status, result.out) == (2, "")
+    assert "several keys in quarantine begin with 'a'" in result.err
+
+
 def test_empty_quarantine(command: Command) -> None:
     """An empty quarantine has nothing to list, to show or to retry."""
     assert "Nothing is in quarantine." in command("quarantine", "list").out
@@ -221,6 +238,35 @@ def test_forgotten_quarantine(command: Command, database: firestore.Client, stor
     assert "deleted by forget" in result.err
 
 
+class _LateMarkers:
+    """Markers that another program writes while a page waits to be written."""
+
+    written = False
+
+    async def forgotten(self, _device: str, times: Iterable[datetime | None]) -> list[bool]:
+        """Return whether the marker is written, for each time."""
+        return [self.written for _ in times]
+
+
+def test_forgotten_while_a_page_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page still has to write when its device is forgotten is left out: `forget` does not wait for pages."""
+    markers_ = _LateMarkers()
+
+    async def create(_event: Event, _deadline: float) -> Outcome:
+        markers_.written = True
+        return Outcome.STORED
+
+    monkeypatch.setattr(writers, "Markers", lambda _: markers_)
+    monkeypatch.setattr(writers, "creator", lambda *_: create)
+    results = Results(dry_run=False)
+    writer = writers.DocumentWriter(Mock(), Mock(), rate_limit.RateLimit(100), results)
+    page = [make_record(history.Device(SENSOR, {}), event) for event in make_events(3)]
+
+    asyncio.run(writer.write(page))
+
+    assert (results.total, results.forgotten) == ({ADDED: 1}, 2)
+
+
 def test_forget_asks(command: Command, monkeypatch: pytest.MonkeyPatch, database: firestore.Client) -> None:
     """Without --yes and without an answer nothing is deleted."""
     database.document("events/e").set({"targetName": target_of("a")})
@@ -237,7 +283,11 @@ def test_forget_asks(command: Command, monkeypatch: pytest.MonkeyPatch, database
         ("--since", "3d", "check", "--dt-project", "p"),
         ("forget", "--device", "a/b"),
         ("forget", "--device", "a", "--before", "yesterday"),
+        ("forget", "--device", "a", "--before", "2999-01-01", "--yes"),
         ("quarantine", "show"),
+        ("quarantine", "show", "a/b"),
+        ("quarantine", "show", ""),
+        ("quarantine", "retry", "a/b"),
         ("--since", "3d"),
         (),
     ],

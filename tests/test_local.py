@@ -524,7 +524,7 @@ def test_a_function_that_refuses_its_settings_is_named(run: Callable[..., Run]) 
 
 def test_your_own_code_finds_the_store(run: Callable[..., Run]) -> None:
     """`eval "$(./run.sh --env)"` sets the variables by which Firestore's own client reads the store that runs."""
-    system = run("--events", "3", "--rate", "1", "--store", "embedded")
+    system = run("--store", "embedded")
     assert eventually(lambda: bool(system.rows()))
     read = "from google.cloud import firestore; print(len(list(firestore.Client().collection('events').stream())))"
     script = f'eval "$(./run.sh --env --state {system.output.parent})"; "{sys.executable}" -c "{read}"'

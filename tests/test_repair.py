@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import Any
 
 import disruptive
@@ -17,6 +18,7 @@ from google.cloud import firestore
 
 from backfill import cli, rate_limit, writers
 from backfill import database as database_module
+from backfill import repair as repair_module
 from dtcloud import history
 from tests import dt_api, proxy, signing
 from tests.conftest import ROOT, StartFunction
@@ -158,6 +160,21 @@ def test_retention(repair: Repair, api: DTApi, stored: Stored) -> None:
     assert stored().keys() == ids(kept)
 
 
+def test_retention_during_a_long_run(
+    repair: Repair, api: DTApi, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes the retention time while a run is at work does not come back either."""
+    api.publish(SENSOR, make_events(1, until=NOW - timedelta(days=10) + timedelta(minutes=30)))
+    api.connect("https://endpoint.invalid/")
+    times = chain([NOW] * 3, repeat(NOW + timedelta(hours=1)))
+    clock = type("Clock", (datetime,), {"now": lambda _zone: next(times)})
+    monkeypatch.setattr(repair_module, "datetime", clock)
+
+    repair("--retention-days", "10", "--since", "20d")
+
+    assert stored() == {}
+
+
 def test_connector_filters(repair: Repair, api: DTApi, stored: Stored) -> None:
     """Only the event types of the Data Connector are fetched, and its labels alone are stored."""
     wanted = make_events(3, event_type="touch")
@@ -282,6 +299,16 @@ def test_another_server_at_the_endpoint(repair: Repair, api: DTApi) -> None:
 
     assert (connector["status"], status) == ("SYSTEM_DISABLED", 1)
     assert "to an unsigned delivery" in report["connector"]["problem"]
+
+
+def test_connector_with_another_form_of_the_url(repair: Repair, api: DTApi) -> None:
+    """The connector of the endpoint is found as `deploy.sh` finds it: by scheme, host, port and path."""
+    api.connect("https://Endpoint.invalid:443")
+    api.connect("https://endpoint.invalid:port/")
+
+    _, report = repair()
+
+    assert report["connector"]["status"] == "ACTIVE"
 
 
 def test_no_connector(repair: Repair, api: DTApi, stored: Stored) -> None:
@@ -487,6 +514,29 @@ def test_lost_lease(process: Start, api: DTApi, database: firestore.Client, stor
     assert (status, report["severity"]) == (1, "ERROR")
     assert any("another run has taken over" in line for line in report["problems"])
     assert state(database)["lease"] == lease
+
+
+def test_lost_answer_to_the_lease(
+    repair: Repair, api: DTApi, proxy: proxy.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose lease was written, but not confirmed, is the run that has it."""
+    api.connect("https://endpoint.invalid/")
+    lost: list[bytes] = []
+
+    def lose_answer(forward: Forward, context: grpc.ServicerContext) -> bytes:
+        answer = forward()
+        if b"holder" in forward.request and not lost:
+            lost.append(answer)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "")
+        return answer
+
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", proxy.host)
+    proxy.otherwise = lambda: lose_answer
+
+    status, report = repair()
+
+    assert lost
+    assert (status, report["outcome"]) == (0, "complete")
 
 
 def test_lookups(repair: Repair, api: DTApi, monkeypatch: pytest.MonkeyPatch) -> None:

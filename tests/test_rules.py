@@ -1,7 +1,10 @@
-"""deploy/firestore.rules on the official emulator, over its REST API."""
+"""deploy/firestore.rules on the official emulator, over its REST API, and their deployment."""
 
 import base64
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import httpx
 import pytest
@@ -52,3 +55,66 @@ def test_no_client_writes(collection: str, documents: str, project: str) -> None
             changed = httpx.patch(f"{documents}/{collection}/{name}", json={"fields": {}}, headers=headers)
             assert changed.status_code == 403
         assert httpx.delete(f"{documents}/{collection}/one", headers=headers).status_code == 403
+
+
+# The Firebase CLI's part is played by a script that notes its arguments: the CLI itself would need a real project.
+_STEP = """\
+source deploy/common.sh
+source deploy/rules.sh
+RULES=$1 DRY_RUN=$2 SCRATCH=$3 PROJECT=demo-rules COLLECTION=readings DEVICES=sensors DATABASE=plant
+check_rules
+plan_rules
+ensure_rules
+"""
+
+
+def _run_step(folder: Path, *, rules: str = "true", dry_run: str = "", cli: bool = True) -> tuple[int, str, str]:
+    """Run the step of deploy.sh; return its status, its output and what the CLI was called with."""
+    programs, noted = folder / "bin", folder / "noted"
+    programs.mkdir(exist_ok=True)
+    noted.write_text("")
+    if cli:
+        (programs / "firebase").write_text(f'#!/bin/sh\necho "$*" >>{noted}\n')
+        (programs / "firebase").chmod(0o755)
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", _STEP, "step", rules, dry_run, str(folder)],
+        cwd=ROOT,
+        env={"PATH": f"{programs}:{os.defpath}"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr, noted.read_text()
+
+
+def test_deploy_replaces_rules_only_on_request(tmp_path: Path) -> None:
+    """Without --rules nothing is deployed; with it, the rules go to the database, with the names of its collections."""
+    untouched = _run_step(tmp_path, rules="")
+    status, shown, called = _run_step(tmp_path)
+
+    assert untouched == (0, "", "")
+    assert (status, "replace all rules of the database" in shown) == (0, True)
+    config = tmp_path / "firebase/firebase.json"
+    assert called.split() == [
+        *("deploy", "--only", "firestore:rules", "--project=demo-rules", f"--config={config}", "--non-interactive")
+    ]
+    assert json.loads(config.read_text()) == {"firestore": {"database": "plant", "rules": "firestore.rules"}}
+    renamed = RULES.replace("/events/", "/readings/").replace("/devices/", "/sensors/")
+    assert (tmp_path / "firebase/firestore.rules").read_text() == renamed
+
+
+def test_dry_run_of_rules_changes_nothing(tmp_path: Path) -> None:
+    """With --dry-run the command is printed, and not run."""
+    status, shown, called = _run_step(tmp_path, dry_run="true")
+
+    assert (status, called) == (0, "")
+    assert "firebase deploy --only firestore:rules --project=demo-rules" in shown
+
+
+def test_rules_without_the_firebase_cli(tmp_path: Path) -> None:
+    """Without the Firebase CLI, --rules ends with exit status 2 and a line that names it."""
+    status, shown, _ = _run_step(tmp_path, cli=False)
+
+    assert status == 2
+    assert shown.count("\n") == 1
+    assert "install firebase-tools" in shown

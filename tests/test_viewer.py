@@ -124,6 +124,18 @@ def test_a_label_is_text(viewer: Viewer, function: Endpoint, page: Page) -> None
         assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.parametrize("path", ["", "deliveries"])
+def test_nothing_false_is_shown_at_first(viewer: Viewer, page: Page, path: str) -> None:
+    """Before the page is connected, it does not say that there are no sensors or no events."""
+    page.route_web_socket(re.compile(".*"), lambda connection: connection.close())
+
+    page.goto(viewer.url + path)
+
+    expect(page.get_by_text("documents read")).to_be_visible()
+    for text in ("No sensor has sent", "No sensor matches", "No event is stored"):
+        assert not page.get_by_text(text).is_visible(), text
+
+
 def test_a_silent_sensor_is_marked(viewer: Viewer, function: Endpoint, page: Page) -> None:
     """A sensor whose last event is older than an hour is marked as silent; another one is not."""
     function.deliver(encode(body_of("Attic", at=datetime.now(UTC) - timedelta(hours=2, minutes=5))))

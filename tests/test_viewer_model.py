@@ -68,6 +68,13 @@ class TestSensors:
         assert sensor.values() == [("humidity", "17 %RH, 22.45 °C"), ("touch", "Touched")]
         assert sensor.types()[:2] == ["humidity", "touch"]
 
+    def test_no_signal_is_a_signal(self) -> None:
+        """A signal strength of 0 % is shown, and is the weakest."""
+        found = sensors_of(document("networkStatus", data={"networkStatus": {"signalStrength": 0}}))
+        (sensor,) = found.by_target.values()
+
+        assert sensor.signal == 0
+
     def test_a_sensor_is_silent_after_an_hour(self) -> None:
         """A sensor is silent if its last event is older than an hour."""
         (sensor,) = sensors_of(document()).by_target.values()
@@ -316,6 +323,29 @@ class TestFeed:
             return feed
 
         assert len(asyncio.run(load()).sensors.by_target) == 2
+
+    def test_the_quarantine_is_read_when_it_changes(self, source: Source) -> None:
+        """What backfill put in quarantine is shown, what is resolved is not; a poll reads only the newest ones."""
+        database, now = firestore.Client(project=source.project), datetime.now(UTC)
+        documents = database.collection("events_quarantine")
+        for number in range(5):
+            documents.document(f"{number}").set({"body": b"{}", "receivedAt": now - number * HOUR})
+        documents.document("0").update({"resolvedAt": now, "resolvedAs": "e"})
+        documents.document("backfilled").set({"body": b"{}", "backfilledAt": now - HOUR / 2})
+
+        async def follow() -> None:
+            feed = Feed(Queries(source), lambda: True)
+            feed.quarantine_pages = 1
+            await feed._step()
+            assert [key for key, _ in feed.quarantine] == ["backfilled", "1", "2", "3", "4"]
+            before = feed.queries.reads
+            await feed._step()
+            assert feed.queries.reads - before == 3  # one of events, and the newest ones of both kinds
+            documents.document("new").set({"body": b"{}", "backfilledAt": now + HOUR})
+            await feed._step()
+            assert feed.quarantine[0][0] == "new"
+
+        asyncio.run(follow())
 
     def test_a_failure_has_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A store that does not answer is an error of the feed, and so is a document that is asked for."""

@@ -7,7 +7,7 @@ from nicegui import ui
 from viewer.feed import Feed
 from viewer.model import Event
 from viewer.page import TIME_CELL, as_json, empty, event_row, event_table, follow, frame, milliseconds, show_text
-from viewer.queries import EPOCH
+from viewer.queries import EPOCH, quarantined_at
 
 _COLUMNS = {"at": "Time", "name": "Sensor", "type": "Type", "value": "Value", "received": "Received"}
 _REFUSED = [
@@ -59,6 +59,7 @@ def _content(feed: Feed) -> None:
         clean.set_visibility(not feed.quarantine)
         nothing.set_visibility(feed.loaded and not feed.events)
 
+    show()
     follow(feed, show)
 
 
@@ -69,7 +70,7 @@ def _received(event: Event) -> Any:
 def _refused_row(key: str, document: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": key,
-        "received": milliseconds(document.get("receivedAt")),
+        "received": milliseconds(quarantined_at(document)),
         "reason": str(document.get("reason")),
         "start": _body(document)[:_START],
     }

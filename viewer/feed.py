@@ -19,7 +19,8 @@ class Feed:
     Attributes:
         sensors: all that are known.
         events: the latest ones, the newest last.
-        quarantine: keys and documents, the newest first; kept up to date while `quarantine_pages` is not 0.
+        quarantine: keys and documents that are not resolved, the newest first; kept up to date while
+            `quarantine_pages` is not 0.
         quarantine_pages: how many open pages show the quarantine.
         loaded: whether the first read is complete.
         error: why Firestore does not answer; None if it does.
@@ -36,6 +37,7 @@ class Feed:
         self.loaded = False
         self.error: str | None = None
         self.version = 0
+        self._newest_quarantined: list[tuple[str, dict[str, Any]]] | None = None  # one, or none; None: not read
         self._watched = watched
         self._position = EPOCH  # of the newest event
         self._seen: set[str] = set()
@@ -55,6 +57,8 @@ class Feed:
             await self._poll()
             if self.quarantine_pages:
                 await self._read_quarantine()
+            else:
+                self._newest_quarantined = None
         except StoreError as error:
             changed, self.error = str(error) != self.error, str(error)
         else:
@@ -97,7 +101,11 @@ class Feed:
         self._position = max(self._position, self.queries.position(event))
 
     async def _read_quarantine(self) -> None:
-        found = await self.queries.quarantine()
+        newest = await self.queries.quarantine(1)
+        if newest == self._newest_quarantined:  # to read all of them each time would cost up to 50 times as much
+            return
+        found = [each for each in await self.queries.quarantine() if not each[1].get("resolvedAt")]
+        self._newest_quarantined = newest
         if found != self.quarantine:
             self.quarantine = found
             self.version += 1

@@ -76,7 +76,8 @@ class Sensor:
     @property
     def signal(self) -> float | None:
         """Signal strength in percent."""
-        return self._number("networkStatus", "signalStrength") or self._number("cellularStatus", "signalStrength")
+        strength = self._number("networkStatus", "signalStrength")
+        return self._number("cellularStatus", "signalStrength") if strength is None else strength
 
     @property
     def battery(self) -> float | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ RECENT = 200  # events in one poll
 WITHOUT_DEVICES = 2_000  # events in which devices are looked for where there is no collection of devices
 HISTORY = 5_000  # events of one type of a sensor
 QUARANTINE = 50
+QUARANTINED = ("receivedAt", "backfilledAt")  # when a body came: from the function, or from backfill and repair
 _SECONDS = 10.0  # for one query
 _AHEAD = timedelta(minutes=5)  # by which a sender's clock may be fast
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -117,10 +118,13 @@ class Queries:
         found = _events(await self._get(later.order_by("timestamp", direction=Query.DESCENDING).limit(HISTORY)))
         return found + _events(await self._get(before.order_by("timestamp", direction=Query.DESCENDING).limit(1)))
 
-    async def quarantine(self) -> list[tuple[str, dict[str, Any]]]:
+    async def quarantine(self, limit: int = QUARANTINE) -> list[tuple[str, dict[str, Any]]]:
         """Return the newest quarantine documents with their keys, the newest first."""
-        query = self._collection(f"{self.source.collection}_quarantine")
-        return list(await self._get(query.order_by("receivedAt", direction=Query.DESCENDING).limit(QUARANTINE)))
+        documents = self._collection(f"{self.source.collection}_quarantine")
+        found: list[tuple[str, dict[str, Any]]] = []
+        for clock in QUARANTINED:
+            found += await self._get(documents.order_by(clock, direction=Query.DESCENDING).limit(limit))
+        return sorted(found, key=lambda each: quarantined_at(each[1]), reverse=True)[:limit]
 
     async def document(self, key: str) -> dict[str, Any] | None:
         """Return the document of an event, or None."""
@@ -148,6 +152,11 @@ class Queries:
             self._client = None  # gRPC would wait for up to two minutes before it connects again
             text = next((text for kind, text in _REASONS.items() if isinstance(error, kind)), None)
             raise StoreError(text or f"Firestore does not answer ({type(error).__name__}).") from error
+
+
+def quarantined_at(document: Mapping[str, Any]) -> datetime:
+    """Return when a quarantine document was created."""
+    return next((time for name in QUARANTINED if isinstance(time := document.get(name), datetime)), EPOCH)
 
 
 def _events(found: list[Found]) -> list[Event]:

@@ -73,6 +73,7 @@ def _content(feed: Feed) -> None:
 
     for control in (text, kind, order, pages):
         control.on_value_change(show)
+    show()
     follow(feed, show)
 
 
