@@ -54,11 +54,20 @@ WIDE_ROLE=''
 # The role belongs to the project: the functions of other accounts, and other functions of this one, may need what this
 # one does not.
 is_shared() {
-    local functions
+    local users
     ! grep -F " projects/$PROJECT/roles/$ROLE" <<<"$bindings" | grep -qvF "serviceAccount:$EMAIL " || return 0
+    users=$(users_of_account) || exit 1 # bash does not end a script in a condition by itself
+    [ -n "$users" ]
+}
+
+# Prints the other functions and Cloud Run services of the account, in all regions.
+users_of_account() {
+    local functions services
     functions=$(look functions list --v2 --format='value[separator=" "](name.basename(),name.segment(3),'\
-'serviceConfig.serviceAccountEmail)') || exit 1 # bash does not end a script in a condition by itself
-    grep " $EMAIL$" <<<"$functions" | grep -qv "^$NAME $REGION "
+'serviceConfig.serviceAccountEmail)') || return 1
+    services=$(look run services list \
+        --format='value[separator=" "](metadata.name,region,spec.template.spec.serviceAccountName)') || return 1
+    grep " $EMAIL$" <<<"$functions"$'\n'"$services" | grep -v "^$NAME $REGION " || true
 }
 
 # After the new revision has answered: without devices it creates documents only.

@@ -113,7 +113,7 @@ ensure_policies() {
 policies() {
     local all
     all=$(look "${FOUND[@]}" list --format='csv[no-heading,separator=";"](userLabels.function,userLabels.alert,'\
-'userLabels.digest,enabled,name,notificationChannels.list())')
+'userLabels.digest,enabled,name,notificationChannels.list())') || return 1
     grep "^$NAME;" <<<"$all" || true
 }
 

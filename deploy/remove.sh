@@ -5,7 +5,7 @@ flags+=" remove with-events"
 # The Data Connector first: what it delivers to an endpoint that is gone is lost after 12 hours. Once the function is gone,
 # its settings are not known any more: the advice names them.
 remove() {
-    local functions bindings
+    local functions users bindings
     EMAIL=$(account_email "${ACCOUNT:-${NOW_EMAIL:-dataconnector-endpoint}}")
     SECRET=${SECRET:-${NOW_SECRET:-dt-signature-secret}} DEVICES=${DEVICES:-$NOW_DEVICES}
     DATABASE=${DATABASE:-${NOW_DATABASE:-(default)}} COLLECTION=${COLLECTION:-${NOW_COLLECTION:-events}}
@@ -47,6 +47,7 @@ remove_function() {
     functions=$(look functions list --v2 \
         --format='value[separator=" "](name.basename(),name.segment(3),serviceConfig.serviceAccountEmail)')
     functions=$(grep -v "^$NAME $REGION " <<<"$functions" || true)
+    users=$(users_of_account)
 }
 
 # A secret that other accounts may read belongs to another function too.
@@ -54,8 +55,9 @@ remove_secret() {
     local readers
     [ -n "$SECRET" ] || return 0
     readers=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' --format='value(bindings.members)')
-    if grep -qvxF -e "serviceAccount:$EMAIL" -e '' <<<"$readers" || grep -q " $EMAIL$" <<<"$functions"; then
-        say "The secret $SECRET stays: other accounts or functions may use it."
+    readers=$(grep -vxF "serviceAccount:$EMAIL" <<<"$readers" | tr -d '\n' || true)
+    if [ -n "$readers$users" ]; then
+        say "The secret $SECRET stays: other accounts, functions or services may use it."
     elif exists secrets describe "$SECRET"; then
         cloud secrets delete "$SECRET"
     fi
@@ -67,8 +69,8 @@ remove_account() {
     accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
-    if grep -q " $EMAIL$" <<<"$functions"; then
-        say "The service account $EMAIL stays: another function uses it."
+    if [ -n "$users" ]; then
+        say "The service account $EMAIL stays: another function or service uses it."
         return
     fi
     remove_member "$EMAIL" "$STORES"

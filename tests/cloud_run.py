@@ -328,7 +328,13 @@ def _serve(plane: GoogleCloud, name: str, newest: str, traffic: list[Json]) -> N
     plane.state.services[name] = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": name, "namespace": _NUMBER, "annotations": annotations, "generation": generation},
+        "metadata": {
+            "name": name,
+            "namespace": _NUMBER,
+            "labels": {"cloud.googleapis.com/location": "europe-west1"},
+            "annotations": annotations,
+            "generation": generation,
+        },
         "spec": {
             "template": {"metadata": {"name": newest}, "spec": plane.state.revisions[newest]["spec"]},
             "traffic": traffic,
@@ -348,6 +354,11 @@ def _serve(plane: GoogleCloud, name: str, newest: str, traffic: list[Json]) -> N
 
 def _run_service(plane: GoogleCloud, _body: Any, _query: Any, name: str) -> Json:
     return plane.state.services[name]
+
+
+def _run_services(plane: GoogleCloud, *_: Any) -> Json:
+    items = list(plane.state.services.values())
+    return {"apiVersion": "serving.knative.dev/v1", "kind": "ServiceList", "metadata": {}, "items": items}
 
 
 def _replace_service(plane: GoogleCloud, body: Json, _query: Any, name: str) -> Json:
@@ -384,6 +395,7 @@ ROUTES += [
     ("POST", _FUNCTIONS + r"/functions", _create_function),
     ("PATCH", _FUNCTION, _update_function),
     ("DELETE", _FUNCTION, _delete_function),
+    ("GET", r"/run/v1/projects/[^/]+/locations/-/services", _run_services),
     ("GET", _SERVING + r"/services/([^/]+)", _run_service),
     ("PUT", _SERVING + r"/services/([^/]+)", _replace_service),
     ("GET", _SERVING + r"/revisions", _revisions),

@@ -641,7 +641,7 @@ def test_removal(cloud: Deployer) -> None:
 
 
 def test_another_function_of_the_account_keeps_its_permissions(cloud: Deployer) -> None:
-    """Permissions for devices stay in the role while another function of the same account may need them."""
+    """What another function or service of the same account may need stays: permissions for devices, the secret."""
     state = cloud.plane.state
     permissions = [f"datastore.entities.{each}" for each in ("create", "get", "update")]
     state.roles["dataconnectorEventCreator"]["includedPermissions"] = permissions
@@ -650,8 +650,15 @@ def test_another_function_of_the_account_keeps_its_permissions(cloud: Deployer) 
     state.functions[name] = {**state.functions[FUNCTION], "name": name}
 
     shared = cloud.run("--dry-run")
+    del state.functions[name]
+    state.services["other"] = copy.deepcopy(state.services["dataconnector-endpoint"])
+    state.services["other"]["metadata"]["name"] = "other"  # docs/deploy.md, "Other hosts": no function
+    removed = cloud.run("--remove", "--dry-run")
 
     assert (narrowed.returncode, shared.returncode) == (0, 0), narrowed.stderr + shared.stderr
+    assert removed.returncode == 0, removed.stderr
+    assert "gcloud functions delete dataconnector-endpoint" in removed.stdout
+    assert not re.search("gcloud (secrets|iam) .*delete", removed.stdout)
     assert "gcloud iam roles update" in narrowed.stdout
     assert "gcloud iam roles update" not in shared.stdout
 
