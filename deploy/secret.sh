@@ -171,11 +171,20 @@ rotate_secret() {
         VERSION=$newest
     elif [ "$count" -eq 1 ]; then
         add_version rotate
-    elif [ "$count" -eq 2 ]; then
+    elif [ "$count" -eq 2 ] && is_rotation; then
         say "Version $pinned of $SECRET accepts the old and the new secret already."
     else
-        fail "Version $pinned of $SECRET has $count secrets: for several Data Connectors, --secret-stdin sets them all."
+        fail "Version $pinned of $SECRET has $count secrets that --rotate-secret has not made: for several Data Connectors, \
+--secret-stdin sets them all."
     fi
+}
+
+# Two secrets may also belong to two Data Connectors: then none of them is an old one.
+is_rotation() {
+    local before
+    [ "${ROTATED%%-*}" != "$pinned" ] || return 0
+    before=$(sed -n 's/ enabled$//p' <<<"$versions" | sort -rn | awk -v pinned="$pinned" '$1 < pinned' | sed -n 1p)
+    [ -n "$before" ] && [ "$(relation "$SECRET" "$before" "$pinned")" = rotated ]
 }
 
 retire_secret() {

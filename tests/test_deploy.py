@@ -523,6 +523,18 @@ def test_a_secret_that_cannot_be_read_is_not_replaced(cloud: Deployer) -> None:
     assert "gcloud secrets versions enable 1 --secret=dt-signature-secret" in disabled.stderr
 
 
+def test_secrets_of_two_connectors_are_no_rotation(cloud: Deployer) -> None:
+    """Of two secrets that no rotation has made, none is an old one: --rotate-secret refuses, and no time starts."""
+    cloud.plane.state.secrets[SECRET] = [b"secret of one connector\nsecret of another connector\n"]
+
+    run = cloud.run("--yes", "--rotate-secret")
+
+    assert run.returncode == 1
+    assert "has 2 secrets that --rotate-secret has not made" in run.stderr
+    assert "rotated" not in cloud.plane.state.secret_data[SECRET].get("labels", {})
+    assert len(cloud.plane.state.secrets[SECRET]) == 1
+
+
 def test_a_secret_in_a_plain_variable_is_not_dropped(cloud: Deployer) -> None:
     """A secret that the function has in a plain variable moves to Secret Manager, and only if the new value has it."""
     (container,) = cloud.plane.state.services["dataconnector-endpoint"]["spec"]["template"]["spec"]["containers"]
