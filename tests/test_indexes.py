@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import threading
 import trace
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -114,11 +115,14 @@ def run_every_line(code: str, name: str) -> set[int]:
     """Run code, and return the numbers of its lines that did not run."""
     compiled = compile(code, name, "exec")
     names = {"__name__": name, "__file__": name}
-    tracer, before = trace.Trace(count=True, trace=False), sys.gettrace()
+    tracer = trace.Trace(count=True, trace=False)
+    before, of_threads = sys.gettrace(), threading.gettrace()
     try:
         tracer.runctx(compiled, names, names)
-    finally:
+    finally:  # the measurement of coverage goes on, also in new threads
         sys.settrace(before)
+        if of_threads is not None:
+            threading.settrace(of_threads)
     ran = {line for (file, line) in tracer.results().counts if file == name}
     return _lines(compiled) - ran
 
