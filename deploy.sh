@@ -14,7 +14,6 @@ source deploy/secret.sh
 source deploy/indexes.sh
 source deploy/function.sh
 source deploy/smoke.sh
-source deploy/metric.sh
 source deploy/request_log.sh
 source deploy/rules.sh
 source deploy/monitoring.sh

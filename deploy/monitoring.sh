@@ -6,6 +6,7 @@
 
 APIS+=" monitoring"
 lists+=" alert-email alert-channel"
+METRICS="outcomes lag refusals" # the files in deploy/metrics/
 METRIC_SECONDS=${METRIC_SECONDS:-600} # for which Google may not know a new metric
 
 check_monitoring() {
@@ -19,11 +20,12 @@ plan_monitoring() {
 }
 
 ensure_monitoring() {
-    local advice=$ADVICE
+    local metric advice=$ADVICE
     ADVICE+=" Metrics, dashboard and alerts need roles/logging.configWriter and roles/monitoring.editor."
     RENDER=(-e "s/FUNCTION/$NAME/g" -e "s/PROJECT/$PROJECT/g" -e "s/REGION/$REGION/g" -e "s/DATABASE/$DATABASE/g")
-    ensure_log_metric lag
-    ensure_log_metric refusals
+    for metric in $METRICS; do
+        ensure_log_metric "$metric"
+    done
     ensure_dashboard
     if [ "$ALERT_EMAIL" = $'none\n' ]; then
         remove_policies
@@ -180,7 +182,7 @@ remove_monitoring() {
     remove_policies
     [ -z "$(look monitoring dashboards describe "$NAME" --format='value(name)')" ] ||
         cloud monitoring dashboards delete "$NAME"
-    for metric in lag refusals; do
+    for metric in $METRICS; do
         [ -z "$(look logging metrics describe "$NAME-$metric" --format='value(name)')" ] ||
             cloud logging metrics delete "$NAME-$metric"
     done

@@ -41,7 +41,6 @@ plan_removal() {
 
 remove_function() {
     [ -z "$NOW_EXISTS" ] || retry 180 cloud functions delete "$NAME" --gen2 "--region=$REGION" --format=none
-    ! exists logging metrics describe "$NAME-outcomes" || cloud logging metrics delete "$NAME-outcomes"
     REQUEST_LOG=true NO_REQUEST_LOG=''
     ensure_request_log
     functions=$(look functions list --v2 \

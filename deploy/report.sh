@@ -6,7 +6,6 @@ finish() {
     narrow_role
     ensure_request_log
     ensure_rules
-    ensure_metric
     ensure_monitoring
     ensure_repair
     connect

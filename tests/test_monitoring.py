@@ -84,7 +84,7 @@ class Monitor:
 
 @pytest.fixture(scope="module")
 def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
-    """Return a deployer on a Google Cloud with the metric of outcomes."""
+    """Return a deployer on a Google Cloud."""
     sdk = _gcloud_root()
     plane = GoogleCloud(PROJECT, "127.0.0.1:1", lambda *_: "")
     deployer = Deployer(plane, tmp_path_factory.mktemp("monitoring"), sdk)
@@ -97,7 +97,6 @@ def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
 def empty(deployer: Deployer) -> Monitor:
     """Return a monitor on a Google Cloud without dashboards and policies."""
     deployer.plane.state = State(enabled=["logging.googleapis.com", "monitoring.googleapis.com"])
-    deployer.plane.state.metrics[f"{NAME}-outcomes"] = {"name": f"{NAME}-outcomes"}
     deployer.plane.errors = {}
     return Monitor(deployer)
 
@@ -106,7 +105,6 @@ def empty(deployer: Deployer) -> Monitor:
 def first(deployer: Deployer) -> tuple[Finished, State]:
     """Make everything once, with alerts to two addresses; the first policy is refused twice, as its metric is new."""
     deployer.plane.state = State(enabled=["logging.googleapis.com", "monitoring.googleapis.com"])
-    deployer.plane.state.metrics[f"{NAME}-outcomes"] = {"name": f"{NAME}-outcomes"}
     deployer.plane.errors = {"POST .*/alertPolicies": (404, 'Cannot find metric that matches type = "x".', 2)}
     run = Monitor(deployer).run("--alert-email", ADDRESS, "--alert-email", OTHER, METRIC_SECONDS="20")
     return run, copy.deepcopy(deployer.plane.state)
@@ -121,7 +119,7 @@ def made(deployer: Deployer, first: tuple[Finished, State]) -> Monitor:
 
 
 def test_everything_is_made(first: tuple[Finished, State], made: Monitor) -> None:
-    """One run makes two metrics, the dashboard, a channel for each address, and a policy for each file."""
+    """One run makes the metrics, the dashboard, a channel for each address, and a policy for each file."""
     run, state = first
 
     assert run.returncode == 0, run.stderr
@@ -253,7 +251,7 @@ def test_removal(made: Monitor) -> None:
     assert (run.returncode, again.returncode) == (0, 0), run.stderr + again.stderr
     assert not left.monitoring["alertPolicies"]
     assert not left.monitoring["dashboards"]
-    assert list(left.metrics) == [f"{NAME}-outcomes"]
+    assert list(left.metrics) == []
     assert made.changes() == []
 
 
@@ -344,7 +342,7 @@ def test_filters_name_outcomes_of_the_log() -> None:
 
 def test_metrics_read_fields_of_the_log(first: tuple[Finished, State]) -> None:
     """Filters and extractors of the log-based metrics read fields that the function or Cloud Run's request log has."""
-    for path in [*(ROOT / "deploy/metrics").glob("*.json"), ROOT / "deploy/outcomes_metric.json"]:
+    for path in (ROOT / "deploy/metrics").glob("*.json"):
         metric = json.loads(path.read_text())
         text = json.dumps([metric["filter"], metric.get("labelExtractors"), metric.get("valueExtractor")])
         fields = set(re.findall(r"jsonPayload\.(\w+)", text))
