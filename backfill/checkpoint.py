@@ -12,6 +12,7 @@ from google.api_core.exceptions import AlreadyExists, FailedPrecondition
 from google.cloud import firestore
 
 from backfill import database
+from backfill.background import in_background
 from backfill.database import FAILURES, open_database, reason
 from backfill.results import Results
 from receiver.settings import Settings
@@ -111,13 +112,8 @@ class Checkpoint:
     @asynccontextmanager
     async def kept(self, results: Results) -> AsyncIterator[None]:
         """Renew the lease and write what was noted during a block; stop the run if the lease is lost."""
-        task = asyncio.create_task(self._keep(results))
-        try:
+        async with in_background(self._keep(results)):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _keep(self, results: Results) -> None:
         renewed = time.monotonic()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from backfill.background import in_background
 from backfill.results import Results
 from dtcloud.rest import Waits
 
@@ -32,13 +33,8 @@ class Progress:
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
         """Show the progress during a block."""
-        task = asyncio.create_task(self._draw() if self._console.is_terminal else self._print())
-        try:
+        async with in_background(self._draw() if self._console.is_terminal else self._print()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     @contextmanager
     def device(self, device_id: str) -> Iterator[Callable[[float], None]]:
