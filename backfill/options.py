@@ -1,6 +1,5 @@
 """The options that the commands share, and what is read from them before anything is fetched."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,12 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import google.auth
-from google.auth.exceptions import GoogleAuthError
 
 import command_line
 from backfill.time_window import TimeWindow, parse_option
-from receiver.settings import Settings, SettingsError, read_settings
+from command_line.firestore import database_settings, project_of_credentials
+from receiver.settings import Settings
 
 SETTINGS = {  # the function's, and their options
     "GOOGLE_CLOUD_PROJECT": "--google-project",
@@ -105,21 +103,10 @@ def read_database_settings(given: Mapping[str, Any]) -> Settings:
     Raises:
         click.UsageError: one is wrong, or Google's credentials are missing.
     """
-    chosen = {name: given.get(name) or "" for name in SETTINGS} | {"DT_SIGNATURE_SECRET": "not used"}
-    try:
-        settings = read_settings(chosen | {"FIRESTORE_EMULATOR_HOST": os.environ.get("FIRESTORE_EMULATOR_HOST", "")})
-    except SettingsError as error:
-        option = SETTINGS.get(str(error).split()[0])
-        raise click.UsageError(f"{option} or {error}" if option else str(error)) from None
-    return settings if settings.emulator_host else replace(settings, project=_google_project(settings.project))
-
-
-def _google_project(project: str | None) -> str:
-    """Check for credentials, and find the project, before anything is fetched."""
-    try:
-        _, found = google.auth.default()
-    except GoogleAuthError:
-        raise click.UsageError("no Google Cloud credentials: run `gcloud auth application-default login`") from None
-    if not (project := project or found):
+    settings = database_settings({name: given.get(name) or "" for name in SETTINGS}, SETTINGS)
+    if settings.emulator_host:
+        return settings
+    found = project_of_credentials()
+    if not (project := settings.project or found):
         raise click.UsageError("the credentials name no project: set --google-project or GOOGLE_CLOUD_PROJECT")
-    return project
+    return replace(settings, project=project)

@@ -2,17 +2,15 @@
 
 import json
 import os
-import re
 import socket
 from collections.abc import Sequence
 from typing import Any
 
 import click
-import google.auth
-from google.auth.exceptions import GoogleAuthError
 
 import command_line
-from receiver.settings import Settings, SettingsError, read_settings
+from command_line.firestore import database_settings, project_of_credentials
+from receiver.settings import Settings
 from viewer.queries import Source
 from viewer.settings import DEFAULT_PORT, LOCAL_SYSTEM, SETTINGS
 
@@ -59,18 +57,8 @@ def _source(given: dict[str, str | None]) -> Source:
     if not options["GOOGLE_CLOUD_PROJECT"] and not os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip():
         os.environ.update(_local_system())
     chosen = {name: option or os.environ.get(name, "") for name, option in options.items()}
-    host = os.environ.get("FIRESTORE_EMULATOR_HOST", "")
-    try:
-        # No secret is needed, since nothing is verified.
-        settings = read_settings(chosen | {"FIRESTORE_EMULATOR_HOST": host, "DT_SIGNATURE_SECRET": "not used"})
-    except SettingsError as error:
-        raise click.UsageError(_with_option(str(error))) from None
+    settings = database_settings(chosen, SETTINGS)
     return Source(_project(settings), settings.database, settings.collection, settings.devices_collection)
-
-
-def _with_option(error: str) -> str:
-    option = SETTINGS.get(re.split(r"\W", error)[0])
-    return f"{option} or {error}" if option else error
 
 
 def _local_system() -> dict[str, str]:
@@ -86,10 +74,7 @@ def _project(settings: Settings) -> str:
     if not settings.project:
         raise click.UsageError("no project: name it with --project")
     if not settings.emulator_host:
-        try:
-            google.auth.default()
-        except GoogleAuthError:
-            raise click.UsageError("no Google Cloud credentials: run `gcloud auth application-default login`") from None
+        project_of_credentials()
     return settings.project
 
 
