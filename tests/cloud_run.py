@@ -8,13 +8,13 @@ import contextlib
 import copy
 import http.client
 import re
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.control_plane import ROUTES, ControlPlane, ErrorResponse, Json, State, operation
+from tests.json_server import LocalServer
 
 _NUMBER = "123456789012"
 _INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
@@ -67,11 +67,10 @@ class GoogleCloud(ControlPlane):
             endpoint.stop()
 
 
-class Endpoint:
-    """The URL of a service.
+class Endpoint(LocalServer):
+    """The URL of a service, which stays the same over all revisions.
 
     Attributes:
-        url: where it listens; it stays the same over all revisions.
         statuses: the status of each response.
     """
 
@@ -79,14 +78,7 @@ class Endpoint:
         """Listen on a free port."""
         self._plane, self._name = plane, name
         self.statuses: list[int] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler)
 
     def deliver(self, method: str, headers: Any, body: bytes) -> tuple[int, bytes]:
         """Pass a request to the revision that serves, and return status and body of its response."""

@@ -6,16 +6,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class JsonServer:
-    """Listens for requests; a subclass answers them.
+class LocalServer:
+    """An HTTP server on 127.0.0.1.
 
     Attributes:
         url: the base URL.
     """
 
-    def __init__(self) -> None:
-        """Listen on a free port."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        """Listen on a free port; a request is handled by a `handler`, whose attribute `owner` is this server."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"owner": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -23,6 +23,14 @@ class JsonServer:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class JsonServer(LocalServer):
+    """Listens for requests; a subclass answers them."""
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        super().__init__(_Handler)
 
     def respond(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
         """Return the status and the JSON value of the response to a request."""

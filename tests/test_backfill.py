@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -27,7 +26,7 @@ from backfill import cli, rate_limit, writers
 from backfill import database as database_module
 from backfill.rate_limit import RateLimit
 from backfill.time_window import TimeWindow, parse_time
-from dtcloud import history, rest
+from dtcloud import rest
 from dtcloud.history import History, HistoryError
 from receiver.batching import MOST_WRITES
 from simulator.fleet import Fleet
@@ -35,47 +34,18 @@ from simulator.sensors import PROJECT_ID, Device
 from tests import dt_api, proxy
 from tests.conftest import ROOT, Endpoint
 from tests.dt_api import DTApi
+from tests.dt_history import NOW, SENSOR, Result, make_events, one_sensor
 from tests.events import DATA, encode, envelope
 
-NOW = datetime.now(UTC)
 DAY = TimeWindow(NOW - timedelta(days=1), NOW)
-SENSOR = "bchonod7rihjtvdmd2vg"
-
 Stored = Callable[[], dict[str, dict[str, Any]]]
 
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[DTApi]:
     """Return a fake of DT's API with one sensor; the environment of this process points to it."""
-    api = DTApi()
-    api.install(SENSOR, name="Milk fridge", room="Küche")
-    for name, value in api.environ.items():
-        monkeypatch.setenv(name, value)
-    for setting in ("base_url", "request_timeout", "request_attempts", "default_auth"):
-        monkeypatch.setattr(disruptive, setting, getattr(disruptive, setting))
-    monkeypatch.setattr(history, "PAUSES", (0.0, 0.0))
-    yield api
-    api.stop()
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a command.
-
-    Attributes:
-        status: the exit status.
-        out: the standard output.
-        err: the standard error.
-    """
-
-    status: int
-    out: str
-    err: str
-
-    def table(self, name: str) -> list[int]:
-        """Return the numbers in the first row with this name."""
-        row = next(line for line in self.out.splitlines() if re.match(rf"[│┃]\s*{re.escape(name)}\s", line))
-        return [int(cell) for cell in re.split(r"[│┃]", row)[2:-1]]
+    with one_sensor(monkeypatch) as api:
+        yield api
 
 
 Backfill = Callable[..., Result]
@@ -97,13 +67,6 @@ def command(capfd: pytest.CaptureFixture[str], *options: str) -> Result:
     """Run the command line."""
     capfd.readouterr()
     return Result(cli.main(options), *capfd.readouterr())
-
-
-def make_events(count: int, *, until: datetime = NOW, hours: float = 20, event_type: str = "temperature") -> list[Any]:
-    """Return events of one sensor, spread evenly over the hours before a time."""
-    step = timedelta(hours=hours) / count
-    times = [(until - step * number).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for number in range(count)]
-    return [envelope(event_type, timestamp=at)["event"] for at in times]
 
 
 def fetch_pages(

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,12 +19,10 @@ from receiver.batching import Outcome
 from receiver.event import Event
 from tests.conftest import Endpoint
 from tests.dt_api import DTApi
+from tests.dt_history import NOW, SENSOR, Result, make_events, one_sensor
 from tests.events import encode, envelope
-from tests.test_backfill import Result, make_events
 
-NOW = datetime.now(UTC)
 NOON = NOW.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
-SENSOR = "bchonod7rihjtvdmd2vg"
 
 Stored = Callable[[], dict[str, dict[str, Any]]]
 Command = Callable[..., Result]
@@ -33,13 +31,8 @@ Command = Callable[..., Result]
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[DTApi]:
     """Return a fake of DT's API with one sensor; the environment of this process points to it."""
-    api = DTApi()
-    api.install(SENSOR, name="Milk fridge", room="Küche")
-    for name, value in api.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(history, "PAUSES", (0.0, 0.0))
-    yield api
-    api.stop()
+    with one_sensor(monkeypatch) as api:
+        yield api
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
-import disruptive
 import grpc
 import pytest
 from google.cloud import firestore
@@ -19,17 +18,13 @@ from google.cloud import firestore
 from backfill import cli, rate_limit, writers
 from backfill import database as database_module
 from backfill import repair as repair_module
-from dtcloud import history
 from tests import dt_api, proxy, signing
 from tests.conftest import ROOT, StartFunction
 from tests.dt_api import DTApi
-from tests.events import envelope
+from tests.dt_history import NOW, SENSOR, make_events, one_sensor
 from tests.function import Function
 from tests.json_server import JsonServer
 from tests.proxy import Forward
-
-NOW = datetime.now(UTC)
-SENSOR = "bchonod7rihjtvdmd2vg"
 
 Stored = Callable[[], dict[str, dict[str, Any]]]
 Report = dict[str, Any]
@@ -39,15 +34,8 @@ Repair = Callable[..., tuple[int, Report]]
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[DTApi]:
     """Return a fake of DT's API with one sensor; the environment of this process points to it."""
-    api = DTApi()
-    api.install(SENSOR, name="Milk fridge", room="Küche")
-    for name, value in api.environ.items():
-        monkeypatch.setenv(name, value)
-    for setting in ("base_url", "request_timeout", "request_attempts", "default_auth"):
-        monkeypatch.setattr(disruptive, setting, getattr(disruptive, setting))
-    monkeypatch.setattr(history, "PAUSES", (0.0, 0.0))
-    yield api
-    api.stop()
+    with one_sensor(monkeypatch) as api:
+        yield api
 
 
 @pytest.fixture
@@ -71,13 +59,6 @@ def repair(
         return status, json.loads(line)
 
     return run
-
-
-def make_events(count: int, *, until: datetime = NOW, hours: float = 20, event_type: str = "temperature") -> list[Any]:
-    """Return events of one sensor, spread evenly over the hours before a time, newest first."""
-    step = timedelta(hours=hours) / count
-    times = [(until - step * number).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for number in range(count)]
-    return [envelope(event_type, timestamp=at)["event"] for at in times]
 
 
 def ids(events: list[Any]) -> set[str]:
