@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-SETTINGS_FILE = "settings.json"
+from simulator.local_system import SETTINGS_FILE
+
 NAMES = ("FIRESTORE_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT")
 
 

@@ -18,7 +18,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.cloud.firestore import AsyncClient
 from rich.console import Console
 
-from local.environment import NAMES, SETTINGS_FILE
+from local.environment import NAMES
 from local.options import Options
 from local.processes import ProcessError
 from local.reader import Reader
@@ -27,7 +27,7 @@ from local.view import View
 from local.viewer import running_viewer
 from simulator.connector import Connector
 from simulator.fleet import Fleet
-from simulator.local_system import FOLDER
+from simulator.local_system import FOLDER, SETTINGS_FILE
 from simulator.signer import PUBLIC_KEY_HEADER, SECRET_HEADER
 
 _RATE, _RATE_OF_A_COUNT = 4.0, 50.0  # events per second: slow enough to watch; fast, to reach the end of a count

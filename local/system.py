@@ -13,13 +13,12 @@ from typing import NoReturn, TextIO
 import click
 
 from local.emulator import Store, named_host, running_store
-from local.environment import SETTINGS_FILE
 from local.function import local_environ, starting_function
 from local.options import Options
 from local.processes import Process, accepts, free_port, port_is_free, wait_until_ready
 from local.proofs import Proofs, running_proofs
 from simulator.keys import write_private
-from simulator.local_system import FOLDER
+from simulator.local_system import FOLDER, SETTINGS_FILE
 from viewer.settings import SETTINGS
 
 DEFAULT_PORT = 8080

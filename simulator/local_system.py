@@ -9,6 +9,7 @@ from simulator.keys import KeyFile
 from simulator.signer import Signer, first_id
 
 FOLDER = Path(".state")
+SETTINGS_FILE = "settings.json"  # in the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class LocalSystem:
 def find_local_system(folder: Path) -> LocalSystem | None:
     """Return the system whose files are in a folder; None if no system runs there."""
     try:
-        settings: dict[str, str] = json.loads((folder / "settings.json").read_text())
+        settings: dict[str, str] = json.loads((folder / SETTINGS_FILE).read_text())
         key_file = settings.get("DT_IDENTITY_KEYS")
         return LocalSystem(
             settings["DT_ENDPOINT_URL"],
