@@ -105,7 +105,7 @@ APIS_ENABLED='' # true once this run has enabled APIs: then an API that is still
 # exists COMMAND …: tells whether gcloud can describe something.
 exists() {
     local found
-    found=$(look "$@" --format='value(name)') || exit 1 # bash does not end a script in a condition by itself
+    found=$(look "$@" --format='value(name,metadata.name)') || exit 1 # bash does not end a script in a condition by itself
     [ -n "$found" ]
 }
 

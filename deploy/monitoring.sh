@@ -180,18 +180,19 @@ make_channel() {
 remove_monitoring() {
     local metric
     remove_policies
-    [ -z "$(look monitoring dashboards describe "$NAME" --format='value(name)')" ] ||
-        cloud monitoring dashboards delete "$NAME"
+    ! exists monitoring dashboards describe "$NAME" || cloud monitoring dashboards delete "$NAME"
     for metric in $METRICS; do
-        [ -z "$(look logging metrics describe "$NAME-$metric" --format='value(name)')" ] ||
-            cloud logging metrics delete "$NAME-$metric"
+        ! exists logging metrics describe "$NAME-$metric" || cloud logging metrics delete "$NAME-$metric"
     done
 }
 
+# remove_policies [PATTERN]: the policies of this function, or those whose alert matches a pattern of the shell.
 remove_policies() {
-    local policy
+    local present alert policy
     find_group policies || return 0
-    while IFS=';' read -r -u 3 _ _ _ _ policy _; do
-        [ -z "$policy" ] || cloud "${FOUND[@]}" delete "$policy"
-    done 3<<<"$(policies)"
+    present=$(policies)
+    while IFS=';' read -r -u 3 _ alert _ _ policy _; do
+        # shellcheck disable=SC2254  # a pattern
+        case $alert in ${1:-?*}) cloud "${FOUND[@]}" delete "$policy" ;; esac
+    done 3<<<"$present"
 }

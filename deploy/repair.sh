@@ -101,16 +101,12 @@ ensure_repair_account() {
 
 # A secret with three lines: key id, secret, e-mail address. The job reads the newest version each time.
 ensure_dt_key() {
-    local present bindings member=serviceAccount:$REPAIR_EMAIL role=roles/secretmanager.secretAccessor
-    local source=environment
+    local present source=environment
     [ -z "$DT_KEY_STDIN" ] || source=$SCRATCH/dt-key
     present=$(look secrets describe "$DT_KEY" --format='value(name.basename())')
     [ -n "$present" ] || create 180 cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
     update_dt_key
-    bindings=$(look secrets get-iam-policy "$DT_KEY" --flatten='bindings[].members' \
-        --format='value[separator=" "](bindings.members,bindings.role)')
-    has "$bindings" "$member $role" ||
-        retry 180 cloud secrets add-iam-policy-binding "$DT_KEY" "--member=$member" "--role=$role" --format=none
+    ensure_accessor "$DT_KEY" "$REPAIR_EMAIL"
 }
 
 # The key that is stored stays without a key in this run, and in a run that names no option of the repair: that one may
@@ -198,12 +194,12 @@ remove_repair() {
     name_repair
     local accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
     has_scheduler || return 0
-    remove_repair_alerts
-    [ -z "$(look scheduler jobs describe "$REPAIR" "--location=$REGION" --format='value(name)')" ] ||
+    remove_policies "repair-*"
+    ! exists scheduler jobs describe "$REPAIR" "--location=$REGION" ||
         cloud scheduler jobs delete "$REPAIR" "--location=$REGION"
-    [ -z "$(look run jobs describe "$REPAIR" "--region=$REGION" --format='value(metadata.name)')" ] ||
+    ! exists run jobs describe "$REPAIR" "--region=$REGION" ||
         cloud run jobs delete "$REPAIR" "--region=$REGION"
-    [ -z "$(look secrets describe "$DT_KEY" --format='value(name)')" ] || cloud secrets delete "$DT_KEY"
+    ! exists secrets describe "$DT_KEY" || cloud secrets delete "$DT_KEY"
     accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
@@ -211,12 +207,4 @@ remove_repair() {
     remove_member "$REPAIR_EMAIL" "$REPAIRS"
     grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$REPAIR_EMAIL " ||
         cloud iam roles delete "$REPAIR_ROLE" --format=none
-}
-
-remove_repair_alerts() {
-    local alert policy
-    find_group policies || return 0
-    while IFS=';' read -r -u 3 _ alert _ _ policy _; do
-        case $alert in repair-*) cloud "${FOUND[@]}" delete "$policy" ;; esac
-    done 3<<<"$(policies)"
 }

@@ -51,7 +51,7 @@ ensure_secret() {
     labels=$(look secrets describe "$SECRET" --format='csv[no-heading](name.basename(),labels.rotated)')
     [ -n "$labels" ] || create_secret
     ROTATED=${labels#*,}
-    ensure_accessor
+    ensure_accessor "$SECRET" "$EMAIL"
     read_versions
     choose_version
     SECRET_LINES=(gcloud secrets versions access "$VERSION" "--secret=$SECRET" "${IN_PROJECT[@]}")
@@ -65,12 +65,13 @@ create_secret() {
     create 180 cloud secrets create "$SECRET" "${replication[@]}" --format=none
 }
 
+# ensure_accessor SECRET EMAIL: lets a service account read a secret.
 ensure_accessor() {
-    local bindings member=serviceAccount:$EMAIL role=roles/secretmanager.secretAccessor
-    bindings=$(look secrets get-iam-policy "$SECRET" --flatten='bindings[].members' \
+    local bindings member=serviceAccount:$2 role=roles/secretmanager.secretAccessor
+    bindings=$(look secrets get-iam-policy "$1" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
     has "$bindings" "$member $role" ||
-        retry 180 cloud secrets add-iam-policy-binding "$SECRET" "--member=$member" "--role=$role" --format=none
+        retry 180 cloud secrets add-iam-policy-binding "$1" "--member=$member" "--role=$role" --format=none
 }
 
 # pinned: what the function uses of this secret; newest: the newest version that is enabled. A list may lack what was

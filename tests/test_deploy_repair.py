@@ -34,7 +34,7 @@ _STEP = """\
 set -euo pipefail
 trap 'rm -rf "$SCRATCH"' EXIT
 SCRATCH=$(mktemp -d)
-for name in common options project settings account monitoring repair remove; do source deploy/$name.sh; done
+for name in common options project settings account secret monitoring repair remove; do source deploy/$name.sh; done
 APIS='' APIS_ENABLED='' CONNECT_DT_PROJECT='' SECRET_STDIN=''
 read_options "$@"
 check_repair
