@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -1072,6 +1072,21 @@ def test_unsupported_features(
     with pytest.raises(MethodNotImplemented, match=feature):
         attempt(client)
     client.close()
+
+
+def test_listeners_are_refused(embedded_host: str) -> None:
+    """A listener is refused with UNIMPLEMENTED, never with the INTERNAL of a client that is still sending."""
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield b""
+        await asyncio.sleep(60)
+
+    async def code() -> Any:
+        async with grpc.aio.insecure_channel(embedded_host) as channel:
+            call = channel.stream_stream("/google.firestore.v1.Firestore/Listen", None, None)(requests())
+            return await call.code()
+
+    assert {asyncio.run(code()) for _ in range(20)} == {grpc.StatusCode.UNIMPLEMENTED}
 
 
 def test_a_query_reads_only_what_it_returns(file: Path) -> None:

@@ -130,6 +130,7 @@ def handlers(service: Service) -> "grpc.GenericRpcHandler[Any, Any]":
         "BatchGetDocuments": _stream(types.BatchGetDocumentsRequest, service.batch_get_documents),
         "RunQuery": _stream(types.RunQueryRequest, service.run_query),
         "RunAggregationQuery": _stream(types.RunAggregationQueryRequest, service.run_aggregation_query),
+        "Listen": grpc.stream_stream_rpc_method_handler(_refuse_to_listen),
     }
     return grpc.method_handlers_generic_handler("google.firestore.v1.Firestore", methods)
 
@@ -148,6 +149,13 @@ def _stream(request_type: Any, answer: Callable[[Any], Iterator[Any]]) -> Any:
             yield from answer(request_type.pb().FromString(data))
 
     return grpc.unary_stream_rpc_method_handler(handle, response_serializer=_serialize)
+
+
+def _refuse_to_listen(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    next(requests, None)  # a client whose request meets the end of the stream reports INTERNAL
+    with _errors_as_statuses(context):
+        raise unimplemented("listeners")
+    yield  # makes this a generator
 
 
 @contextmanager
