@@ -44,11 +44,15 @@ class TcpProxy:
         """Return how many connections the client has not closed."""
         return sum(client.fileno() != -1 for client in self._sockets)
 
+    def close_connections(self) -> None:
+        """Close all open connections; new ones work."""
+        for client in list(self._sockets):
+            _close(client)
+
     def stop(self) -> None:
         """Close everything."""
         self._listener.close()  # no error if it is closed already
-        for client in list(self._sockets):
-            _close(client)
+        self.close_connections()
 
     def _accept(self) -> None:
         with suppress(OSError):  # the listener was closed

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 import uuid
@@ -339,6 +340,19 @@ def test_run_starts_the_viewer(tmp_path: Path) -> None:
     assert settings["DEVICES_COLLECTION"] == "devices"
     assert settings["FIRESTORE_EMULATOR_HOST"].startswith("127.0.0.1:")
     assert not (state / "settings.json").exists()
+
+
+@pytest.mark.usefixtures("browser")  # which finds one, or skips the test
+def test_the_measurement_runs() -> None:
+    """The measurement of the viewer's speed opens each page, and prints its figures."""
+    command = [sys.executable, "-m", "tests.viewer_size", "--devices=60", "--events=100", "--rounds=1"]
+
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_clean())
+
+    assert process.returncode == 0, process.stderr
+    figures = json.loads(process.stdout)
+    assert list(figures) == ["firstSensors", "allSensors", "secondPage", "history", "deliveries", "memoryMiB"]
+    assert min(figures.values()) > 0
 
 
 def test_without_nicegui_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

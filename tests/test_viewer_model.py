@@ -1,24 +1,18 @@
 """The viewer without a browser: sensors, charts and CSV from documents, its queries, and its command line."""
 
-import asyncio
 import json
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud import firestore
-from google.cloud.firestore import AsyncClient
 
 from tests.events import DATA, envelope
-from tests.viewer import store
-from viewer import chart, queries
+from viewer import chart
 from viewer.cli import _source, main
-from viewer.documents import read
-from viewer.feed import Feed
+from viewer.connection import Source
 from viewer.model import Band, Line, Sensors, ago, bands, lines, read_event, to_csv, type_name, value_of
-from viewer.queries import EPOCH, Queries, Source, StoreError
+from viewer.queries import EPOCH
 from viewer.settings import LOCAL_SYSTEM
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)
@@ -246,143 +240,6 @@ class TestText:
         assert type_name("") == "Unknown"
         assert value_of("motion", {"motion": {"state": "NO_MOTION_DETECTED"}}) == "No motion detected"
         assert value_of("x", {"a": 1}) == '{"a": 1}'
-
-
-@pytest.fixture
-def source(firestore_host: str, monkeypatch: pytest.MonkeyPatch) -> Source:
-    """Return an empty project of the Firestore, with a collection of devices."""
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
-    return Source(f"demo-{uuid.uuid4().hex[:12]}", "(default)", "events", "devices")
-
-
-def body(number: int, minutes: float = 0) -> dict[str, Any]:
-    """Return the body of an event of one of many devices."""
-    at = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
-    return envelope(eventId=f"event{number}", targetName=f"projects/p/devices/d{number}", timestamp=at)
-
-
-class TestFeed:
-    """Reads are few, and do not grow."""
-
-    def test_polling_costs_no_more_with_more_events(self, source: Source) -> None:
-        """After the first read a poll costs one read, and a new event one more, however many are stored."""
-        database = firestore.Client(project=source.project)
-        store(database, [body(number, 1) for number in range(queries.RECENT + 50)])
-
-        async def follow() -> None:
-            feed = Feed(Queries(source), lambda: True)
-            await feed._step()
-            first = feed.queries.reads
-            await feed._step()
-            idle = feed.queries.reads
-            store(database, [body(1000, 300)])  # late: its timestamp is older than that of all others
-            await feed._step()
-            version = feed.version
-            await feed._step()
-
-            assert feed.error is None
-            assert first <= 2 * queries.RECENT + 1
-            assert idle - first == 1
-            assert "projects/p/devices/d1000" in feed.sensors.by_target
-            assert feed.queries.reads - idle == 2
-            assert feed.version == version
-
-        asyncio.run(follow())
-
-    def test_a_fleet_is_read_in_pages(self, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-        """All devices are read, in pages, up to the limit, the last seen first."""
-        monkeypatch.setattr(queries, "PAGE", 10)
-        monkeypatch.setattr(queries, "DEVICES", 30)
-        database, now = firestore.Client(project=source.project), datetime.now(UTC)
-        batch = database.batch()
-        for number in range(35):
-            seen = now - number * HOUR
-            kept = {"targetName": f"projects/p/devices/d{number}", "lastSeen": seen}
-            newest = {"touch": {"eventId": "e", "timestamp": seen, "data": {"touch": {}}}}
-            batch.set(database.collection("devices").document(f"d{number}"), kept | {"newest": newest})
-        batch.commit()
-
-        async def load() -> Feed:
-            feed = Feed(Queries(source), lambda: True)
-            await feed._step()
-            return feed
-
-        feed = asyncio.run(load())
-
-        assert set(feed.sensors.by_target) == {f"projects/p/devices/d{number}" for number in range(30)}
-        assert feed.loaded
-
-    def test_without_devices_the_latest_events_tell(self, source: Source) -> None:
-        """Without a collection of devices, the sensors are those of the latest events."""
-        plain = Source(source.project, source.database, source.collection, None)
-        store(firestore.Client(project=source.project), [body(1), body(2, 120)])
-
-        async def load() -> Feed:
-            feed = Feed(Queries(plain), lambda: True)
-            await feed._step()
-            return feed
-
-        assert len(asyncio.run(load()).sensors.by_target) == 2
-
-    def test_the_quarantine_is_read_when_it_changes(self, source: Source) -> None:
-        """What backfill put in quarantine is shown, what is resolved is not; a poll reads only the newest ones."""
-        database, now = firestore.Client(project=source.project), datetime.now(UTC)
-        documents = database.collection("events_quarantine")
-        for number in range(5):
-            documents.document(f"{number}").set({"body": b"{}", "receivedAt": now - number * HOUR})
-        documents.document("0").update({"resolvedAt": now, "resolvedAs": "e"})
-        documents.document("backfilled").set({"body": b"{}", "backfilledAt": now - HOUR / 2})
-
-        async def follow() -> None:
-            feed = Feed(Queries(source), lambda: True)
-            feed.quarantine_pages = 1
-            await feed._step()
-            assert [key for key, _ in feed.quarantine] == ["backfilled", "1", "2", "3", "4"]
-            before = feed.queries.reads
-            await feed._step()
-            assert feed.queries.reads - before == 3  # one of events, and the newest ones of both kinds
-            documents.document("new").set({"body": b"{}", "backfilledAt": now + HOUR})
-            await feed._step()
-            assert feed.quarantine[0][0] == "new"
-
-        asyncio.run(follow())
-
-    def test_a_failure_has_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A store that does not answer is an error of the feed, and so is a document that is asked for."""
-        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
-        source = Source("demo-x", "(default)", "events", None)
-
-        async def fail() -> str | None:
-            feed = Feed(Queries(source), lambda: True)
-            await feed._step()
-            with pytest.raises(StoreError):
-                await feed.queries.document("e")
-            return feed.error
-
-        assert asyncio.run(fail()) == "Firestore does not answer (ServiceUnavailable)."
-
-
-def test_documents_are_read_as_the_client_reads_them(source: Source) -> None:
-    """Each kind of value becomes the value that Firestore's own client makes of it; a place becomes a map."""
-    client = firestore.Client(project=source.project)
-    values = {"text": "é", "whole": 2**60, "real": 1.5, "yes": True, "nothing": None, "bytes": b"\0", "time": NOW}
-    fields = {"timestamp": NOW, **values, "list": [1, "a", {"b": [None]}], "map": dict(values), "empty": []}
-    client.document("events/one").set(fields | {"place": firestore.GeoPoint(1, 2)})
-
-    (found,) = asyncio.run(read(AsyncClient(project=source.project).collection("events").limit(5), 10.0))
-
-    stored = client.document("events/one").get().to_dict() or {}
-    assert found == ("one", stored | {"place": {"latitude": 1, "longitude": 2}})
-
-
-def test_a_cloud_is_polled_by_an_indexed_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the cloud, events are polled by `timestamp`; one of the future does not stop the polling."""
-    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
-    reader = Queries(Source("p", "(default)", "events", None))
-
-    assert reader._clock == "timestamp"
-    assert reader.position(read_event("e", document(at=NOW))) == NOW
-    assert reader.position(read_event("e", document(at=datetime(2999, 1, 1, tzinfo=UTC)))) == EPOCH
 
 
 class TestCommandLine:

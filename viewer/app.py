@@ -3,9 +3,10 @@
 from nicegui import Client, app, background_tasks, ui
 
 from viewer import deliveries, history, sensors
+from viewer.connection import Source
 from viewer.feed import Feed
 from viewer.guard import LoopbackOnly
-from viewer.queries import Queries, Source
+from viewer.queries import Queries
 
 
 def serve(source: Source, port: int) -> None:

@@ -11,7 +11,7 @@ import click
 import command_line
 from command_line.firestore import database_settings, project_of_credentials
 from receiver.settings import Settings
-from viewer.queries import Source
+from viewer.connection import Source
 from viewer.settings import DEFAULT_PORT, LOCAL_SYSTEM, SETTINGS
 
 _EXAMPLES = command_line.examples(

@@ -29,8 +29,13 @@ async def read(query: Any, seconds: float) -> list[Found]:
     request, _, options = query._prep_stream(retry=None, timeout=seconds)  # noqa: SLF001
     metadata = client._rpc_metadata  # noqa: SLF001
     responses = await client._firestore_api.run_query(request=request, metadata=metadata, **options)  # noqa: SLF001
-    documents = [RunQueryResponse.pb(response).document async for response in responses]
-    return [Found(each.name.rpartition("/")[2], plain_fields(each.fields)) for each in documents if each.name]
+    documents = (RunQueryResponse.pb(response).document async for response in responses)
+    return [found(each) async for each in documents if each.name]  # converts the first while the next ones come
+
+
+def found(document: Any) -> Found:
+    """Return a protobuf document as Python values."""
+    return Found(document.name.rpartition("/")[2], plain_fields(document.fields))
 
 
 def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

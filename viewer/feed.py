@@ -1,4 +1,4 @@
-"""What all open pages share: the sensors and the latest events, read once and kept up to date by polling."""
+"""What all open pages share: the sensors and the latest events, read once and kept up to date while a page is open."""
 
 import asyncio
 from collections import deque
@@ -6,15 +6,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from viewer.connection import StoreError
 from viewer.model import Event, Sensors
-from viewer.queries import EPOCH, RECENT, WITHOUT_DEVICES, Queries, StoreError
+from viewer.queries import EPOCH, QUARANTINE, RECENT, WITHOUT_DEVICES, Queries, events, quarantined_at
 
-POLL = 1.0  # seconds
-_STALE = timedelta(seconds=30)  # without a poll, before the documents of devices are read again
+LOOK = 1.0  # seconds
+_RENEW = timedelta(minutes=15)  # less than queries.AHEAD
+_FEW = 50  # documents that a local Firestore may send again at each change
+_STALE = timedelta(seconds=30)  # without a look, before the documents of devices are read again
 
 
 class Feed:
-    """Polls while a page is open.
+    """Looks for changes while a page is open.
 
     Attributes:
         sensors: all that are known.
@@ -28,7 +31,7 @@ class Feed:
     """
 
     def __init__(self, queries: Queries, watched: Callable[[], bool]) -> None:
-        """Poll while `watched` returns True."""
+        """Look for changes while `watched` returns True."""
         self.queries = queries
         self.sensors = Sensors()
         self.events: deque[Event] = deque(maxlen=RECENT)
@@ -37,38 +40,41 @@ class Feed:
         self.loaded = False
         self.error: str | None = None
         self.version = 0
-        self._newest_quarantined: list[tuple[str, dict[str, Any]]] | None = None  # one, or none; None: not read
         self._watched = watched
         self._position = EPOCH  # of the newest event
-        self._seen: set[str] = set()
-        self._polled_at: datetime | None = None
+        self._seen: set[str] = set()  # ids of the latest events, and of those that the query still finds
+        self._looked_at: datetime | None = None
+        self._new_events = queries.new_events(lambda: self._position)
+        self._quarantine = queries.quarantine()
 
     async def run(self) -> NoReturn:
-        """Poll until cancelled."""
+        """Look until cancelled."""
         while True:
             if self._watched():
                 await self._step()
-            await asyncio.sleep(POLL)
+            else:
+                self._stop()
+            await asyncio.sleep(LOOK)
 
     async def _step(self) -> None:
         try:
             if not self.loaded:
                 await self._load()
-            await self._poll()
-            if self.quarantine_pages:
-                await self._read_quarantine()
-            else:
-                self._newest_quarantined = None
+            await self._look()
+            await self._look_at_quarantine()
         except StoreError as error:
             changed, self.error = str(error) != self.error, str(error)
         else:
             changed, self.error = self.error is not None, None
         self.version += changed
 
+    def _stop(self) -> None:
+        for query in (self._new_events, *self._quarantine):
+            query.close()
+
     async def _load(self) -> None:
         limit = RECENT if self.queries.source.devices else WITHOUT_DEVICES
-        for event in reversed(await self.queries.recent(limit)):
-            self._add(event)
+        self._add(await self.queries.recent(limit))
         self.version += 1
         if self.queries.source.devices:
             await self._read_devices()
@@ -81,31 +87,39 @@ class Feed:
                 self.sensors.add_device(document)
             self.version += 1
 
-    async def _poll(self) -> None:
-        found = await self.queries.since(self._position)
-        before, self._polled_at = self._polled_at, datetime.now(UTC)
-        new = [event for event in reversed(found) if event.event_id not in self._seen]
-        for event in new:
-            self._add(event)
-        self.version += bool(new)
-        gap = len(found) == RECENT and before is not None and self._polled_at - before > _STALE
+    async def _look(self) -> None:
+        found = events(await self._new_events.look())
+        before, self._looked_at = self._looked_at, datetime.now(UTC)
+        self.version += self._add(found)
+        self._renew(len(found), self._looked_at)
+        gap = len(found) == RECENT and before is not None and self._looked_at - before > _STALE
         if gap and before and self.queries.source.devices:
             await self._read_devices(since=before - _STALE)
 
-    def _add(self, event: Event) -> None:
-        if event.event_id in self._seen:
-            return
-        self.sensors.add_event(event)
-        self.events.append(event)
-        self._seen = {event.event_id for event in self.events}
-        self._position = max(self._position, self.queries.position(event))
+    def _renew(self, found: int, now: datetime) -> None:
+        """Begin after the newest event, since the end of a query is fixed while Firestore listens."""
+        since = self._new_events.listening_since
+        if since and (now - since > _RENEW or (self.queries.source.is_local and found > _FEW)):
+            self._new_events.close()
 
-    async def _read_quarantine(self) -> None:
-        newest = await self.queries.quarantine(1)
-        if newest == self._newest_quarantined:  # to read all of them each time would cost up to 50 times as much
+    def _add(self, found: list[Event]) -> bool:
+        """Add the events that are new, and return whether there were any."""
+        new = [event for event in found if event.event_id not in self._seen]
+        for event in sorted(new, key=self.queries.position):
+            self.sensors.add_event(event)
+            self.events.append(event)
+            self._position = max(self._position, self.queries.position(event))
+        self._seen = {event.event_id for event in (*found, *self.events)}
+        return bool(new)
+
+    async def _look_at_quarantine(self) -> None:
+        if not self.quarantine_pages:
+            for query in self._quarantine:
+                query.close()
             return
-        found = [each for each in await self.queries.quarantine() if not each[1].get("resolvedAt")]
-        self._newest_quarantined = newest
-        if found != self.quarantine:
-            self.quarantine = found
+        found = {key: fields for query in self._quarantine for key, fields in await query.look()}
+        newest = sorted(found.items(), key=lambda each: quarantined_at(each[1]), reverse=True)[:QUARANTINE]
+        shown = [each for each in newest if not each[1].get("resolvedAt")]
+        if shown != self.quarantine:
+            self.quarantine = shown
             self.version += 1

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from nicegui import ui
 
 from viewer import chart
+from viewer.connection import StoreError
 from viewer.feed import Feed
 from viewer.model import Band, Event, Line, Sensor, ago, bands, lines, to_csv, type_name
 from viewer.page import empty, event_row, event_table, follow, frame
-from viewer.queries import HISTORY, StoreError
+from viewer.queries import HISTORY
 
 _SPANS = {"1": "1 h", "24": "24 h", "168": "7 d", "720": "30 d"}  # by hours
 _ROWS = 500  # of the table

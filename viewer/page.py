@@ -9,9 +9,9 @@ from typing import Any
 
 from nicegui import ui
 
+from viewer.connection import StoreError
 from viewer.feed import Feed
 from viewer.model import Event, type_name
-from viewer.queries import StoreError
 
 SHORT = 0.3  # seconds, between looks at the feed
 AGES = 20  # looks, after which "3 min ago" is brought up to date
@@ -41,7 +41,7 @@ def frame(feed: Feed, here: str) -> Iterator[None]:
     def show() -> None:
         banner.set_visibility(feed.error is not None)
         banner.set_text(f"{feed.error} The page shows what was read before, and tries again." if feed.error else "")
-        reads.set_text(f"{feed.queries.reads:,} documents read")
+        reads.set_text(f"{feed.queries.connection.reads:,} documents read")
 
     show()
     ui.timer(SHORT, show)
