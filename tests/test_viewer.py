@@ -125,6 +125,20 @@ def test_a_label_is_text(viewer: Viewer, function: Endpoint, page: Page) -> None
         assert page.locator("img[src=x]").count() == 0
 
 
+def test_a_narrow_page_shows_all(viewer: Viewer, browser: Browser) -> None:
+    """On a page of 390 pixels no text lies outside, however long the name of a sensor or its id is."""
+    body = body_of("d" * 60, data=temperature(4)) | {"labels": {"name": "Fridge" * 20}}
+    _store(viewer, [body])
+    narrow = browser.new_page(viewport={"width": 390, "height": 844})
+
+    for path in ("", f"history?sensor={body['event']['targetName']}", "deliveries"):
+        narrow.goto(viewer.url + path)
+        expect(narrow.get_by_text("Fridge" * 20).first).to_be_visible(timeout=PATIENCE)
+        outside = "[...document.querySelectorAll('main *')].filter(each => each.getBoundingClientRect().right > 390)"
+        assert narrow.evaluate(f"{outside}.map(each => each.className)") == []
+    narrow.close()
+
+
 @pytest.mark.parametrize("path", ["", "deliveries"])
 def test_nothing_false_is_shown_at_first(viewer: Viewer, page: Page, path: str) -> None:
     """Before the page is connected, it does not say that there are no sensors or no events."""

@@ -51,19 +51,22 @@ def of_bands(bands: Sequence[Band], since: datetime, until: datetime) -> dict[st
         }
         for band in bands
     ]
-    axis = {"type": "category", "data": [readable(each) for each in states], "axisLabel": {"color": _GREY}}
+    label = {"color": _GREY, "width": 110, "overflow": "break", "lineHeight": 15}
+    axis = {"type": "category", "data": [readable(each) for each in states], "axisLabel": label}
     series = {"type": "custom", ":renderItem": _BAND, "encode": {"x": [0, 1], "y": 2}, "data": data, "clip": True}
     return {**_frame(since, until), "yAxis": axis, "series": [series], "tooltip": {"formatter": "{b}"}}
 
 
 def _frame(since: datetime, until: datetime) -> dict[str, Any]:
     grey = {"axisLabel": {"color": _GREY, "hideOverlap": True}, "axisLine": {"lineStyle": {"color": _GREY}}}
+    # The slider's shadow would spread the data over its whole width, not over the span.
+    slider = {"type": "slider", "height": 20, "bottom": 8, "textStyle": {"color": _GREY}, "showDataShadow": False}
     return {
         "animation": False,
         "color": _COLOURS,
         "grid": {"left": 16, "right": 16, "top": 36, "bottom": 56, "containLabel": True},
         "xAxis": {"type": "time", "min": _ms(since), "max": _ms(until), "splitLine": {"show": False}, **grey},
-        "dataZoom": [{"type": "inside"}, {"type": "slider", "height": 20, "bottom": 8, "textStyle": {"color": _GREY}}],
+        "dataZoom": [{"type": "inside"}, slider],
     }
 
 
