@@ -7,24 +7,21 @@ must be refused in the function's own words: this shows that the function runs, 
 """
 
 import asyncio
-import hashlib
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
 import requests
-from disruptive.authentication import create_jwt
 
 from backfill.markers import Markers
 from backfill.time_window import TimeWindow
+from dtcloud import signature
 from dtcloud.connector_state import SYSTEM_DISABLED, Connector, enable, find_connector, read_metrics
 from dtcloud.history import Device, History, HistoryError, event_time
 
 _TIMEOUT = 15.0  # seconds; DT waits for 10
-_LIFETIME = 3600  # seconds, of a signature
 _NOT_VERIFIED = "Could not verify request."  # the function's answer to a delivery that it does not accept
 _MOST_ASKED = 50  # devices, for the newest event
 
@@ -91,7 +88,7 @@ def _deliver(endpoint: str, body: bytes | None, secret: str) -> str:
     signed = body is not None and bool(secret)
     headers = {"Content-Type": "application/json"}
     if body is not None and secret:
-        headers["X-Dt-Signature"] = _sign(body, secret)
+        headers[signature.HEADER] = signature.sign(body, secret, now=time.time())
     try:
         response = requests.post(endpoint, data=body or b"{}", headers=headers, timeout=_TIMEOUT, allow_redirects=False)
     except requests.RequestException as error:
@@ -104,15 +101,3 @@ def _deliver(endpoint: str, body: bytes | None, secret: str) -> str:
         return ""
     kind = "a delivery that is signed with the connector's secret" if signed else "an unsigned delivery"
     return f"the endpoint answered {response.status_code} to {kind}"
-
-
-def _sign(body: bytes, secret: str) -> str:
-    now = int(time.time())
-    claims = {
-        "checksum": hashlib.sha1(body).hexdigest(),  # noqa: S324 - DT's choice
-        "checksum_sha256": hashlib.sha256(body).hexdigest(),
-        "iat": now,
-        "exp": now + _LIFETIME,
-        "jti": uuid.uuid4().hex,
-    }
-    return str(create_jwt(claims, secret, "HS256", {"alg": "HS256"}))  # PyJWT warns of a short secret
