@@ -27,7 +27,7 @@ from backfill.time_window import HISTORY, MARGIN, TimeWindow
 from backfill.transfer import Transfer
 from backfill.writers import STAMP, DocumentWriter
 from dtcloud.account import MissingCredentials
-from dtcloud.connector_state import ACTIVE, SYSTEM_DISABLED, Connector
+from dtcloud.connector import ACTIVE, SYSTEM_DISABLED, DataConnector
 from dtcloud.history import Device, History, HistoryError
 from receiver.settings import Settings
 from receiver.store import Store
@@ -238,7 +238,7 @@ class _Repair:
         progress = Progress(self._results, history.api.waits)
         async with progress.shown():
             connector, self.report.connector = await read_connector(history, self._project, self._endpoint)
-            devices += await history.devices([], connector.labels if connector else None)
+            devices += await history.devices([], frozenset(connector.labels) if connector else None)
             self._checkpoint.begin({device.id: self._start(device.id) for device in devices})
             self._results.claimed = self._claimed(self.report.connector)
             if connector and connector.status == SYSTEM_DISABLED:
@@ -253,7 +253,7 @@ class _Repair:
         if not self._results.errors_found:
             self.report.outcome = "complete"
 
-    async def _revive(self, history: History, connector: Connector, devices: Sequence[Device]) -> dict[str, Any]:
+    async def _revive(self, history: History, connector: DataConnector, devices: Sequence[Device]) -> dict[str, Any]:
         """Switch the connector on if the endpoint answers; a failure is reported, and the history is fetched anyway."""
         window = TimeWindow(max(self._until - HISTORY + MARGIN, self._expired), self._until)
         try:

@@ -18,7 +18,8 @@ import requests
 from backfill.markers import Markers
 from backfill.time_window import TimeWindow
 from dtcloud import signature
-from dtcloud.connector_state import SYSTEM_DISABLED, Connector, enable, find_connector, read_metrics
+from dtcloud.connector import SYSTEM_DISABLED, DataConnector
+from dtcloud.connector_state import enable, find_connector, read_metrics
 from dtcloud.history import Device, History, HistoryError, event_time
 
 _TIMEOUT = 15.0  # seconds; DT waits for 10
@@ -26,7 +27,7 @@ _NOT_VERIFIED = "Could not verify request."  # the function's answer to a delive
 _MOST_ASKED = 50  # devices, for the newest event
 
 
-async def read_connector(history: History, project: str, endpoint: str) -> tuple[Connector | None, dict[str, Any]]:
+async def read_connector(history: History, project: str, endpoint: str) -> tuple[DataConnector | None, dict[str, Any]]:
     """Return the Data Connector that delivers to an endpoint, and what the report says of it.
 
     Raises:
@@ -42,7 +43,7 @@ async def read_connector(history: History, project: str, endpoint: str) -> tuple
     return connector, {"name": connector.name, "status": connector.status, **metrics}
 
 
-async def revive(history: History, connector: Connector, endpoint: str, body: bytes | None) -> dict[str, Any]:
+async def revive(history: History, connector: DataConnector, endpoint: str, body: bytes | None) -> dict[str, Any]:
     """Switch a connector on that DT has switched off, if the endpoint answers; never one that a user switched off.
 
     Args:
@@ -66,7 +67,7 @@ async def revive(history: History, connector: Connector, endpoint: str, body: by
 
 
 async def newest_body(
-    history: History, devices: Sequence[Device], window: TimeWindow, connector: Connector, markers: Markers
+    history: History, devices: Sequence[Device], window: TimeWindow, connector: DataConnector, markers: Markers
 ) -> bytes | None:
     """Return the newest event of the first device that has one in a time window, as the connector sends it.
 

@@ -292,6 +292,32 @@ def test_connector_with_another_form_of_the_url(repair: Repair, api: DTApi) -> N
     assert report["connector"]["status"] == "ACTIVE"
 
 
+def test_connector_of_unknown_status(repair: Repair, api: DTApi, stored: Stored) -> None:
+    """A connector whose status DT does not give is not switched on; the history is fetched, and the report shows it."""
+    api.publish(SENSOR, make_events(5))
+    del api.connect("https://endpoint.invalid/")["status"]
+
+    status, report = repair()
+
+    assert (status, report["severity"], report["connector"]["status"]) == (0, "WARNING", "")
+    assert "revived" not in report["connector"]
+    assert len(stored()) == 5
+
+
+def test_connector_of_unknown_form(repair: Repair, api: DTApi) -> None:
+    """Data Connectors, or metrics, in an unknown form are a problem in the report, in one line."""
+    connector = api.connect("https://endpoint.invalid/")
+    api.faults["connectors"] += [dt_api.pass_through, dt_api.answer(200, b'{"metrics":7}')]
+    without_metrics = repair()
+    del connector["name"]
+    status, report = repair()
+
+    assert without_metrics[1]["connector"]["problem"] == "DT's answer cannot be read (AttributeError)"
+    assert (without_metrics[0], without_metrics[1]["outcome"]) == (0, "complete")
+    assert (status, report["severity"]) == (1, "ERROR")
+    assert report["problems"] == ["DT's answer cannot be read (KeyError)"]
+
+
 def test_no_connector(repair: Repair, api: DTApi, stored: Stored) -> None:
     """Without a connector to the endpoint, history is fetched all the same, and the report says so."""
     api.publish(SENSOR, make_events(5))
