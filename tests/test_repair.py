@@ -1,7 +1,9 @@
 """The repair: what an outage lost comes back, and a Data Connector that DT switched off is switched on again."""
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +15,15 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api_core.exceptions import InvalidArgument
 from google.cloud import firestore
 
 from backfill import cli, rate_limit, writers
 from backfill import database as database_module
 from backfill import repair as repair_module
+from backfill.checkpoint import Checkpoint
+from dtcloud.xid import stable_id
+from receiver.settings import read_settings
 from tests import dt_api, proxy, signing
 from tests.conftest import ROOT, StartFunction
 from tests.dt_api import DTApi
@@ -398,6 +404,36 @@ def test_wrong_endpoint(api: DTApi, capfd: pytest.CaptureFixture[str]) -> None:
 
     assert status == 2
     assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_devices_in_the_checkpoint(
+    environ: dict[str, str], database: firestore.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint holds as many devices as the documentation says, and Firestore refuses it with 1 % more.
+
+    The emulator knows the limit of a document's size, but not the one of 40,000 index entries; test_indexes.py holds
+    the exemption for that.
+    """
+    documented = re.search(r"up to ([\d,]+) devices", (ROOT / "docs/repair.md").read_text())
+    assert documented
+    number = int(documented[1].replace(",", ""))
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", environ["FIRESTORE_EMULATOR_HOST"])
+    settings = read_settings(environ)
+
+    async def store(number: int) -> None:
+        checkpoint = Checkpoint(settings)
+        assert await checkpoint.acquire()
+        ids = [stable_id(str(each)) for each in range(number)]
+        for device_id in ids:
+            checkpoint.advance(device_id, NOW - timedelta(days=31))
+        await checkpoint.release(ids, NOW)
+
+    asyncio.run(store(number))
+    stored = state(database)["devices"]
+    with pytest.raises(InvalidArgument):
+        asyncio.run(store(number + number // 100))
+
+    assert len(stored) == number
 
 
 # --- one run at a time -----------------------------------------------------------------------------------------------
