@@ -23,7 +23,7 @@ from backfill.progress import Progress
 from backfill.rate_limit import RateLimit
 from backfill.results import ADDED, ALREADY_STORED, FAILED, QUARANTINED, Record, Results
 from backfill.revival import newest_body, read_connector, revive
-from backfill.time_window import HISTORY, MARGIN, TimeWindow
+from backfill.time_window import HISTORY, MARGIN, TimeWindow, expired_before
 from backfill.transfer import Transfer
 from backfill.writers import STAMP, DocumentWriter
 from dtcloud.account import MissingCredentials
@@ -36,7 +36,6 @@ OVERLAP = timedelta(hours=13)  # a Data Connector retries for 12 hours, and hist
 _WINDOW = timedelta(days=7)  # after which a device's progress is noted
 _METRICS = timedelta(hours=3)  # of which a connector's metrics tell
 _UNDER_WAY = timedelta(minutes=5)  # in which an event may still be delivered for the first time
-_EVER = datetime.min.replace(tzinfo=UTC)
 _MOST_GAPS = 200  # devices and days in the report: a log entry is limited to 256 KiB
 _EXAMPLES = (
     "python -m backfill repair --dt-project c0md3pm0p7bet3vico8g \\",
@@ -281,8 +280,7 @@ class _Repair:
 
         It passes with the run, which may take hours.
         """
-        days = self._settings.retention_days
-        return _EVER if days is None else datetime.now(UTC) - timedelta(days=days)
+        return expired_before(self._settings.retention_days, datetime.now(UTC))
 
     def _windows(self, device_id: str) -> list[TimeWindow]:
         start = self._start(device_id)
