@@ -18,7 +18,6 @@ import command_line
 from backfill import options
 from backfill.checkpoint import Checkpoint, LeaseLost
 from backfill.database import FAILURES, reason
-from backfill.markers import Markers
 from backfill.progress import Progress
 from backfill.rate_limit import RateLimit
 from backfill.results import ADDED, ALREADY_STORED, FAILED, QUARANTINED, Record, Results
@@ -256,7 +255,7 @@ class _Repair:
         """Switch the connector on if the endpoint answers; a failure is reported, and the history is fetched anyway."""
         window = TimeWindow(max(self._until - HISTORY + MARGIN, self._expired), self._until)
         try:
-            body = await newest_body(history, devices, window, connector, Markers(self._settings))
+            body = await newest_body(history, devices, window, connector, self._settings)
             return await revive(history, connector, self._endpoint, body)
         except HistoryError as error:
             return {"problem": str(error)}

@@ -21,6 +21,7 @@ from dtcloud import signature
 from dtcloud.connector import SYSTEM_DISABLED, DataConnector
 from dtcloud.connector_state import enable, find_connector, read_metrics
 from dtcloud.history import Device, History, HistoryError, event_time
+from receiver.settings import Settings
 
 _TIMEOUT = 15.0  # seconds; DT waits for 10
 _NOT_VERIFIED = "Could not verify request."  # the function's answer to a delivery that it does not accept
@@ -67,9 +68,12 @@ async def revive(history: History, connector: DataConnector, endpoint: str, body
 
 
 async def newest_body(
-    history: History, devices: Sequence[Device], window: TimeWindow, connector: DataConnector, markers: Markers
+    history: History, devices: Sequence[Device], window: TimeWindow, connector: DataConnector, settings: Settings
 ) -> bytes | None:
     """Return the newest event of the first device that has one in a time window, as the connector sends it.
+
+    An event that `forget` has deleted is left out. Its markers are read anew for each event: `forget` waits only for
+    what is stored within 40 seconds after a program read them, and a delivery can take most of that.
 
     Raises:
         HistoryError: DT's API does not return it.
@@ -79,7 +83,7 @@ async def newest_body(
         pages = history.events(device, window.since, window.until, connector.event_types, page_size=1)
         async with aclosing(pages):
             page: list[Any] = await anext(pages, [])
-        if page and not (await markers.forgotten(device.id, [event_time(page[0])]))[0]:
+        if page and not (await Markers(settings).forgotten(device.id, [event_time(page[0])]))[0]:
             return device.body(page[0])
     return None
 

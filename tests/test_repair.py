@@ -217,6 +217,29 @@ def test_revived(repair: Repair, api: DTApi, endpoint: Function, stored: Stored)
     assert "receivedAt" in documents[events[0]["eventId"]]
 
 
+def test_a_device_that_is_forgotten_before_the_proof(
+    repair: Repair, api: DTApi, endpoint: Function, database: firestore.Client, stored: Stored
+) -> None:
+    """The proof is no event that `forget` deletes, even if its marker is written while the repair looks for one."""
+    markers = database.collection("events_forgotten")
+    markers.document(SENSOR).set({"before": NOW + timedelta(hours=1)})
+    api.publish(SENSOR, make_events(5))
+    api.install("second")
+    api.publish("second", make_events(5))
+    api.connect(endpoint.url, status="SYSTEM_DISABLED", secret=signing.SECRET)
+
+    def forget(handler: Any) -> None:
+        markers.document("second").set({"before": NOW + timedelta(hours=1)})
+        handler.answer()
+
+    api.faults["events"] += [dt_api.pass_through, forget]
+
+    repair(endpoint=endpoint.url)
+
+    assert stored() == {}
+    assert endpoint.outcomes() == {"unverified": 1}
+
+
 @pytest.mark.parametrize(
     ("secret", "problem"),
     [("another secret, of 32 bytes or more", "answered 400 to a delivery that is signed"), ("", "does not answer")],
