@@ -1,7 +1,7 @@
 """`python -m backfill check`: compares the documents with DT's history, and writes nothing."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ import command_line
 from backfill import options
 from backfill.results import Results
 from backfill.run import transfer
-from backfill.time_window import TimeWindow
+from backfill.time_window import TimeWindow, expired_before
 from backfill.writers import DryRunWriter
 
 _EXAMPLES = (
@@ -40,18 +40,16 @@ def check(**given: Any) -> int:
     argument, setting or credential is wrong or missing; 130 interrupted.
     """
     settings = options.read_database_settings(given)
-    window = _within_retention(options.read_window(given["since"], given["until"]), settings.retention_days)
+    window = _without_expired(options.read_window(given["since"], given["until"]), settings.retention_days)
     results = Results(dry_run=True, check=True)
     return transfer(
         SimpleNamespace(**given, labels=None), window, lambda: DryRunWriter(settings, results, compare=True), results
     )
 
 
-def _within_retention(window: TimeWindow, days: int | None) -> TimeWindow:
+def _without_expired(window: TimeWindow, days: int | None) -> TimeWindow:
     """Return the part of a window whose documents cannot have expired yet."""
-    if days is None:
-        return window
-    since = max(window.since, datetime.now(UTC) - timedelta(days=days))
+    since = max(window.since, expired_before(days, datetime.now(UTC)))
     if since >= window.until:
         raise click.UsageError(f"--until is before the retention time of {days} days: those documents have expired")
     return replace(window, since=since)

@@ -18,16 +18,15 @@ import command_line
 from backfill import options
 from backfill.checkpoint import Checkpoint, LeaseLost
 from backfill.database import FAILURES, reason
-from backfill.markers import Markers
 from backfill.progress import Progress
 from backfill.rate_limit import RateLimit
 from backfill.results import ADDED, ALREADY_STORED, FAILED, QUARANTINED, Record, Results
 from backfill.revival import newest_body, read_connector, revive
-from backfill.time_window import HISTORY, MARGIN, TimeWindow
+from backfill.time_window import HISTORY, MARGIN, TimeWindow, expired_before
 from backfill.transfer import Transfer
 from backfill.writers import STAMP, DocumentWriter
 from dtcloud.account import MissingCredentials
-from dtcloud.connector_state import ACTIVE, SYSTEM_DISABLED, Connector
+from dtcloud.connector import ACTIVE, SYSTEM_DISABLED, DataConnector
 from dtcloud.history import Device, History, HistoryError
 from receiver.settings import Settings
 from receiver.store import Store
@@ -36,7 +35,6 @@ OVERLAP = timedelta(hours=13)  # a Data Connector retries for 12 hours, and hist
 _WINDOW = timedelta(days=7)  # after which a device's progress is noted
 _METRICS = timedelta(hours=3)  # of which a connector's metrics tell
 _UNDER_WAY = timedelta(minutes=5)  # in which an event may still be delivered for the first time
-_EVER = datetime.min.replace(tzinfo=UTC)
 _MOST_GAPS = 200  # devices and days in the report: a log entry is limited to 256 KiB
 _EXAMPLES = (
     "python -m backfill repair --dt-project c0md3pm0p7bet3vico8g \\",
@@ -238,7 +236,7 @@ class _Repair:
         progress = Progress(self._results, history.api.waits)
         async with progress.shown():
             connector, self.report.connector = await read_connector(history, self._project, self._endpoint)
-            devices += await history.devices([], connector.labels if connector else None)
+            devices += await history.devices([], frozenset(connector.labels) if connector else None)
             self._checkpoint.begin({device.id: self._start(device.id) for device in devices})
             self._results.claimed = self._claimed(self.report.connector)
             if connector and connector.status == SYSTEM_DISABLED:
@@ -253,11 +251,11 @@ class _Repair:
         if not self._results.errors_found:
             self.report.outcome = "complete"
 
-    async def _revive(self, history: History, connector: Connector, devices: Sequence[Device]) -> dict[str, Any]:
+    async def _revive(self, history: History, connector: DataConnector, devices: Sequence[Device]) -> dict[str, Any]:
         """Switch the connector on if the endpoint answers; a failure is reported, and the history is fetched anyway."""
         window = TimeWindow(max(self._until - HISTORY + MARGIN, self._expired), self._until)
         try:
-            body = await newest_body(history, devices, window, connector, Markers(self._settings))
+            body = await newest_body(history, devices, window, connector, self._settings)
             return await revive(history, connector, self._endpoint, body)
         except HistoryError as error:
             return {"problem": str(error)}
@@ -281,8 +279,7 @@ class _Repair:
 
         It passes with the run, which may take hours.
         """
-        days = self._settings.retention_days
-        return _EVER if days is None else datetime.now(UTC) - timedelta(days=days)
+        return expired_before(self._settings.retention_days, datetime.now(UTC))
 
     def _windows(self, device_id: str) -> list[TimeWindow]:
         start = self._start(device_id)

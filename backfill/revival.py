@@ -7,29 +7,28 @@ must be refused in the function's own words: this shows that the function runs, 
 """
 
 import asyncio
-import hashlib
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
 import requests
-from disruptive.authentication import create_jwt
 
 from backfill.markers import Markers
 from backfill.time_window import TimeWindow
-from dtcloud.connector_state import SYSTEM_DISABLED, Connector, enable, find_connector, read_metrics
+from dtcloud import signature
+from dtcloud.connector import SYSTEM_DISABLED, DataConnector
+from dtcloud.connector_state import enable, find_connector, read_metrics
 from dtcloud.history import Device, History, HistoryError, event_time
+from receiver.settings import Settings
 
 _TIMEOUT = 15.0  # seconds; DT waits for 10
-_LIFETIME = 3600  # seconds, of a signature
 _NOT_VERIFIED = "Could not verify request."  # the function's answer to a delivery that it does not accept
 _MOST_ASKED = 50  # devices, for the newest event
 
 
-async def read_connector(history: History, project: str, endpoint: str) -> tuple[Connector | None, dict[str, Any]]:
+async def read_connector(history: History, project: str, endpoint: str) -> tuple[DataConnector | None, dict[str, Any]]:
     """Return the Data Connector that delivers to an endpoint, and what the report says of it.
 
     Raises:
@@ -45,7 +44,7 @@ async def read_connector(history: History, project: str, endpoint: str) -> tuple
     return connector, {"name": connector.name, "status": connector.status, **metrics}
 
 
-async def revive(history: History, connector: Connector, endpoint: str, body: bytes | None) -> dict[str, Any]:
+async def revive(history: History, connector: DataConnector, endpoint: str, body: bytes | None) -> dict[str, Any]:
     """Switch a connector on that DT has switched off, if the endpoint answers; never one that a user switched off.
 
     Args:
@@ -69,9 +68,12 @@ async def revive(history: History, connector: Connector, endpoint: str, body: by
 
 
 async def newest_body(
-    history: History, devices: Sequence[Device], window: TimeWindow, connector: Connector, markers: Markers
+    history: History, devices: Sequence[Device], window: TimeWindow, connector: DataConnector, settings: Settings
 ) -> bytes | None:
     """Return the newest event of the first device that has one in a time window, as the connector sends it.
+
+    An event that `forget` has deleted is left out. Its markers are read anew for each event: `forget` waits only for
+    what is stored within 40 seconds after a program read them, and a delivery can take most of that.
 
     Raises:
         HistoryError: DT's API does not return it.
@@ -81,7 +83,7 @@ async def newest_body(
         pages = history.events(device, window.since, window.until, connector.event_types, page_size=1)
         async with aclosing(pages):
             page: list[Any] = await anext(pages, [])
-        if page and not (await markers.forgotten(device.id, [event_time(page[0])]))[0]:
+        if page and not (await Markers(settings).forgotten(device.id, [event_time(page[0])]))[0]:
             return device.body(page[0])
     return None
 
@@ -91,7 +93,7 @@ def _deliver(endpoint: str, body: bytes | None, secret: str) -> str:
     signed = body is not None and bool(secret)
     headers = {"Content-Type": "application/json"}
     if body is not None and secret:
-        headers["X-Dt-Signature"] = _sign(body, secret)
+        headers[signature.HEADER] = signature.sign(body, secret, now=time.time())
     try:
         response = requests.post(endpoint, data=body or b"{}", headers=headers, timeout=_TIMEOUT, allow_redirects=False)
     except requests.RequestException as error:
@@ -104,15 +106,3 @@ def _deliver(endpoint: str, body: bytes | None, secret: str) -> str:
         return ""
     kind = "a delivery that is signed with the connector's secret" if signed else "an unsigned delivery"
     return f"the endpoint answered {response.status_code} to {kind}"
-
-
-def _sign(body: bytes, secret: str) -> str:
-    now = int(time.time())
-    claims = {
-        "checksum": hashlib.sha1(body).hexdigest(),  # noqa: S324 - DT's choice
-        "checksum_sha256": hashlib.sha256(body).hexdigest(),
-        "iat": now,
-        "exp": now + _LIFETIME,
-        "jti": uuid.uuid4().hex,
-    }
-    return str(create_jwt(claims, secret, "HS256", {"alg": "HS256"}))  # PyJWT warns of a short secret

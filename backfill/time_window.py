@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 HISTORY = timedelta(days=31)  # what DT keeps: https://developer.disruptive-technologies.com/docs
 MARGIN = timedelta(minutes=1)  # by which `--since 31d` stays within it: the request reaches DT a little later
 
+_EVER = datetime.min.replace(tzinfo=UTC)
 _AGO = re.compile(r"(\d{1,6})([dhm])", re.ASCII)
 _UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
@@ -71,6 +72,13 @@ class TimeWindow:
     def share_after(self, time: datetime) -> float:
         """Return the share of the window that is later than a time, 0 to 1; history comes newest event first."""
         return min(max((self.until - time) / (self.until - self.since), 0.0), 1.0)
+
+
+def expired_before(retention_days: int | None, now: datetime) -> datetime:
+    """Return the time before which the documents of events may have expired; the first time if they never expire."""
+    if retention_days is None or timedelta(days=retention_days) > now - _EVER:
+        return _EVER
+    return now - timedelta(days=retention_days)
 
 
 def parse_option(option: str, text: str, now: datetime) -> datetime:

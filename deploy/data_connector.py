@@ -14,7 +14,8 @@ import command_line
 from deploy.smoke_test import SmokeTestError, database_time, wait_for_event
 from dtcloud import data_connectors, emulator
 from dtcloud.account import MissingCredentials, sign_in
-from dtcloud.data_connectors import DataConnector, DataConnectorError, Wanted
+from dtcloud.connector import METRICS, USER_DISABLED, DataConnector, of_endpoint
+from dtcloud.data_connectors import DataConnectorError, Wanted
 
 _EXAMPLE = (
     "python -m deploy.data_connector --project bhmh0143iktucae701vg \\",
@@ -76,7 +77,7 @@ def command(project: str, **options: Any) -> None:
 
 
 def _disconnect(project: str, url: str) -> None:
-    found = data_connectors.of_endpoint(data_connectors.connectors(project), url)
+    found = of_endpoint(data_connectors.connectors(project), url)
     for each in found:
         data_connectors.delete(each)
         click.echo(f"The Data Connector {each.name} is deleted.")
@@ -102,7 +103,7 @@ def _connect(project: str, options: dict[str, Any]) -> None:
 def _ensure(project: str, wanted: Wanted) -> list[DataConnector]:
     """Create or update, say what was changed, and return the connectors of the endpoint."""
     found = data_connectors.connectors(project)
-    mine = data_connectors.of_endpoint(found, wanted.url)
+    mine = of_endpoint(found, wanted.url)
     if not mine:
         if len(found) >= data_connectors.LIMIT:
             names = ", ".join(each.name for each in found)
@@ -128,7 +129,7 @@ def _update(present: DataConnector, wanted: Wanted) -> DataConnector:
     else:
         updated = present
         click.echo(f"The Data Connector {present.name} is unchanged.")
-    if updated.status == "USER_DISABLED":
+    if updated.status == USER_DISABLED:
         click.echo("  A user disabled it (USER_DISABLED), so it sends nothing: enable it in DT Studio.")
     return updated
 
@@ -136,7 +137,7 @@ def _update(present: DataConnector, wanted: Wanted) -> DataConnector:
 def _shown(key: str, connector: DataConnector) -> str:
     """Return a field of a connector, without its secret."""
     if key == "httpConfig":
-        return "set" if connector.config.get("signatureSecret") else "none"
+        return "set" if connector.secret else "none"
     if key == "status":
         return connector.status
     return ", ".join(connector.labels) or "none" if key == "labels" else ", ".join(connector.event_types) or "all"
@@ -147,7 +148,7 @@ def _shown(key: str, connector: DataConnector) -> str:
 
 def _prove(project: str, connected: Sequence[DataConnector], documents: str, token: str, patience: float) -> None:
     """Make DT send an event, wait until it is in Firestore, and print what DT counted."""
-    enabled = [each for each in connected if each.status != "USER_DISABLED"]
+    enabled = [each for each in connected if each.status != USER_DISABLED]
     if not enabled:
         raise DataConnectorError("the Data Connector is disabled, so that DT sends nothing: enable it in DT Studio")
     failure = None
@@ -189,7 +190,7 @@ def _sync(enabled: Sequence[DataConnector], documents: str, token: str, patience
 
 def _counted(connector: DataConnector) -> str:
     counted = data_connectors.metrics(connector)
-    success, errors, latency = (counted.get(name, "?") for name in ("successCount", "errorCount", "latency99p"))
+    success, errors, latency = (counted.get(name, "?") for name in METRICS)
     return (
         f"DT's count of the last 3 hours for {connector.name}: {success} delivered, {errors} failed, 99 % answered "
         f"within {latency}."

@@ -15,7 +15,12 @@ from typing import Any
 def main(argv: list[str]) -> int:
     """Print a line for each missing index, and for each exemption and TTL field."""
     path, events, devices, *labels = argv
-    groups = {"events": events, "events_quarantine": f"{events}_quarantine", "devices": devices}
+    groups = {
+        "events": events,
+        "events_quarantine": f"{events}_quarantine",
+        "events_repair": f"{events}_repair",
+        "devices": devices,
+    }
     with open(path, encoding="utf-8") as file:  # noqa: PTH123 - Python 3.8 without packages
         wanted = json.load(file)
     present = {_group(index) + _line(index) for index in json.loads(sys.stdin.read() or "[]")}

@@ -1,4 +1,4 @@
-"""DT's REST API: sign-in, history, Data Connectors, emulated sensors, organizations."""
+"""DT's REST API (sign-in, history, Data Connectors, emulated sensors, organizations), its signature and its ids."""
 
 import os
 

@@ -7,6 +7,7 @@ import disruptive
 from disruptive.authentication import ServiceAccountAuth
 
 VARIABLES = ("DT_SERVICE_ACCOUNT_KEY_ID", "DT_SERVICE_ACCOUNT_SECRET", "DT_SERVICE_ACCOUNT_EMAIL")
+REFUSED = f"DT refuses the service account: check {', '.join(VARIABLES)}"  # what a status of 401 means
 
 
 class MissingCredentials(Exception):

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import requests
 from disruptive import errors
 
-from dtcloud.account import VARIABLES
+from dtcloud.account import REFUSED
 
 _REASONS: dict[type[Exception], str] = {
-    errors.Unauthorized: f"DT refuses the service account: check {', '.join(VARIABLES)}",
+    errors.Unauthorized: REFUSED,
     errors.Forbidden: "DT forbids it: the service account needs the role Project Developer or higher in this project",
     errors.NotFound: "DT does not know the project, or the service account has no role in it",
     errors.ReadTimeout: "DT did not answer in time: it may have done what was asked; the next run shows it",

@@ -18,7 +18,7 @@ from typing import Any
 import requests
 from disruptive.authentication import create_jwt
 
-from dtcloud.account import VARIABLES, read_account
+from dtcloud.account import REFUSED, read_account
 
 REQUESTS_AT_ONCE = 4
 
@@ -29,7 +29,7 @@ _TOKEN_SECONDS = 3600  # lifetime of an assertion
 _RENEW_SECONDS = 60.0  # before an access token expires, it is renewed
 _REFUSED = {
     400: "DT refuses the request: check --event-type, and the ids of the project and the device",
-    401: f"DT refuses the service account: check {', '.join(VARIABLES)}",
+    401: REFUSED,
     403: "the service account may not read this project: give it a role in the project, in DT Studio",
     404: "DT does not know the project or device, or the service account has no role in the project",
 }
@@ -193,7 +193,7 @@ class Api:
         assertion = create_jwt(claims, account.secret, "HS256", {"alg": "HS256", "kid": account.key_id})
         response = await self._request("POST", account.token_url, data={"assertion": assertion, "grant_type": _GRANT})
         if response.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED):
-            raise RequestRefused(_with_source(_REFUSED[401], response.status, account.token_url), response.status)
+            raise RequestRefused(_with_source(REFUSED, response.status, account.token_url), response.status)
         _check(response, account.token_url)
         try:
             self._token = str(response.content["access_token"])

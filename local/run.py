@@ -3,7 +3,6 @@
 import asyncio
 import shlex
 import signal
-import warnings
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import jwt
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud.firestore import AsyncClient
 from rich.console import Console
@@ -41,8 +39,6 @@ def run(options: Options, system: System) -> int:
         click.ClickException: Firestore no longer answers.
         ProcessError: a process of the system has ended, or the events of --events were not all acknowledged.
     """
-    # The sender chose the length of the secret.
-    warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
     try:
         if options.events is not None:  # nobody has time to look at a page
             return asyncio.run(_run(options, system, None))

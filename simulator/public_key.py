@@ -10,10 +10,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from dtcloud.xid import xid
 from receiver.key_set import KeySet
 from receiver.public_key import parse_token, verify_signature
 from receiver.signature import Claims, check_checksums
-from simulator.xid import xid
 
 LIFETIME = 300.0  # seconds, as captured
 _LEEWAY = 10.0  # seconds, the function's default

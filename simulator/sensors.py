@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
-from simulator.xid import stable_id, xid
+from dtcloud.xid import stable_id, xid
 
 ORGANIZATION_ID = stable_id("organization")
 PROJECT_ID = stable_id("project")

@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from simulator import public_key, signature
+from dtcloud import signature
+from simulator import public_key
 from simulator.public_key import SigningKey, new_key
 
-SECRET_HEADER = "X-Dt-Signature"  # noqa: S105 - a name
+SECRET_HEADER = signature.HEADER
 PUBLIC_KEY_HEADER = "DT-Asymmetric-Signature"
 
 

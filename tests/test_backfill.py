@@ -565,6 +565,33 @@ def test_quarantine(backfill: Backfill, api: DTApi, stored: Stored, quarantined:
     assert result.status == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_what_has_expired_stays_away(
+    backfill: Backfill, api: DTApi, stored: Stored, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """A --since before the retention time is refused in one line, before DT is asked, with the --since that works."""
+    monkeypatch.setenv("RETENTION_DAYS", "10")
+    api.publish(SENSOR, make_events(3, until=NOW - timedelta(days=11)) + make_events(3))
+
+    refused = backfill(*options, since="12d")
+    asked = list(api.queries)
+    proposed = re.search(r"use --since (\S+)\. ", refused.err)
+    assert proposed
+    allowed = backfill(*options, since=proposed[1])
+
+    assert (refused.status, len(refused.err.splitlines()), asked) == (2, 1, [])
+    assert "the retention time of 10 days" in refused.err
+    assert allowed.table("total")[0] == 3
+    assert len(stored()) == (0 if options else 3)
+
+
+def test_a_retention_time_beyond_the_calendar(backfill: Backfill, api: DTApi) -> None:
+    """The longest retention time that the function knows reaches back before the year 1, and excludes nothing."""
+    api.publish(SENSOR, make_events(3, until=NOW - timedelta(days=11)))
+
+    assert backfill("--retention-days", "1000000", since="12d").status == 0
+
+
 def test_options(backfill: Backfill, api: DTApi, database: firestore.Client, stored: Stored) -> None:
     """--device, --event-type, --until and --collection select the events and the collection."""
     wanted = make_events(3, event_type="touch", hours=2, until=NOW - timedelta(hours=3))

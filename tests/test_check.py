@@ -102,6 +102,7 @@ def test_check_leaves_out_what_may_have_expired(command: Command, api: DTApi) ->
 
     assert command("check", "--dt-project", api.project, "--since", "9d", "--retention-days", "3").status == 0
     assert command("check", "--dt-project", api.project, "--since", "9d").status == 1
+    assert command("check", "--dt-project", api.project, "--since", "9d", "--retention-days", "1000000").status == 1
 
 
 def test_quarantine_commands(

@@ -6,6 +6,7 @@ to Firestore, while the documented code and the viewer's functions run.
 
 import asyncio
 import inspect
+import io
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from google.cloud.firestore_v1.types import StructuredQuery
 
 import viewer.queries
+from deploy import indexes
 from tests.conftest import ROOT, Endpoint
 from tests.query_recorder import QueryRecorder
 from tests.test_docs import FRIDGE, PAGES, blocks, store_events
@@ -212,6 +214,27 @@ def test_each_query_of_a_web_page_has_its_index() -> None:
 
     assert found == [Needed("events", set(), [("timestamp", "DESCENDING")])]
     assert all(map(has_index, found))
+
+
+def test_the_map_of_the_checkpoint_is_exempt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Firestore indexes no device in the repair's checkpoint, also if the collection of events has another name."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("[]"))
+
+    status = indexes.main([str(ROOT / "deploy/firestore.indexes.json"), "other", ""])
+
+    assert _is_exempt("events_repair", "devices.bchonod7rihjtvdmd2vg")
+    assert status == 0
+    assert "exempt other_repair devices" in capsys.readouterr().out.splitlines()
+
+
+def test_each_exemption_has_the_form_of_the_firebase_cli() -> None:
+    """`firebase deploy` reads the same file: each exemption names a field once, and leaves it no index."""
+    fields = [(each["collectionGroup"], each["fieldPath"]) for each in FILE["fieldOverrides"]]
+
+    assert all(each.keys() - {"ttl"} == {"collectionGroup", "fieldPath", "indexes"} for each in FILE["fieldOverrides"])
+    assert len(fields) == len(set(fields)) == len(EXEMPT)
 
 
 QUERIES: dict[str, tuple[Callable[[Any], Any], bool]] = {

@@ -19,9 +19,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from disruptive.errors import ConfigurationError
 
+from dtcloud.signature import sign
 from simulator import public_key
 from simulator.identity_provider import IdentityProvider
-from simulator.signature import sign
 from tests import signing
 from tests.conftest import ROOT, Endpoint
 from tests.events import DATA, encode, envelope

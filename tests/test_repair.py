@@ -1,7 +1,9 @@
 """The repair: what an outage lost comes back, and a Data Connector that DT switched off is switched on again."""
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +15,15 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api_core.exceptions import InvalidArgument
 from google.cloud import firestore
 
 from backfill import cli, rate_limit, writers
 from backfill import database as database_module
 from backfill import repair as repair_module
+from backfill.checkpoint import Checkpoint
+from dtcloud.xid import stable_id
+from receiver.settings import read_settings
 from tests import dt_api, proxy, signing
 from tests.conftest import ROOT, StartFunction
 from tests.dt_api import DTApi
@@ -211,6 +217,29 @@ def test_revived(repair: Repair, api: DTApi, endpoint: Function, stored: Stored)
     assert "receivedAt" in documents[events[0]["eventId"]]
 
 
+def test_a_device_that_is_forgotten_before_the_proof(
+    repair: Repair, api: DTApi, endpoint: Function, database: firestore.Client, stored: Stored
+) -> None:
+    """The proof is no event that `forget` deletes, even if its marker is written while the repair looks for one."""
+    markers = database.collection("events_forgotten")
+    markers.document(SENSOR).set({"before": NOW + timedelta(hours=1)})
+    api.publish(SENSOR, make_events(5))
+    api.install("second")
+    api.publish("second", make_events(5))
+    api.connect(endpoint.url, status="SYSTEM_DISABLED", secret=signing.SECRET)
+
+    def forget(handler: Any) -> None:
+        markers.document("second").set({"before": NOW + timedelta(hours=1)})
+        handler.answer()
+
+    api.faults["events"] += [dt_api.pass_through, forget]
+
+    repair(endpoint=endpoint.url)
+
+    assert stored() == {}
+    assert endpoint.outcomes() == {"unverified": 1}
+
+
 @pytest.mark.parametrize(
     ("secret", "problem"),
     [("another secret, of 32 bytes or more", "answered 400 to a delivery that is signed"), ("", "does not answer")],
@@ -290,6 +319,32 @@ def test_connector_with_another_form_of_the_url(repair: Repair, api: DTApi) -> N
     _, report = repair()
 
     assert report["connector"]["status"] == "ACTIVE"
+
+
+def test_connector_of_unknown_status(repair: Repair, api: DTApi, stored: Stored) -> None:
+    """A connector whose status DT does not give is not switched on; the history is fetched, and the report shows it."""
+    api.publish(SENSOR, make_events(5))
+    del api.connect("https://endpoint.invalid/")["status"]
+
+    status, report = repair()
+
+    assert (status, report["severity"], report["connector"]["status"]) == (0, "WARNING", "")
+    assert "revived" not in report["connector"]
+    assert len(stored()) == 5
+
+
+def test_connector_of_unknown_form(repair: Repair, api: DTApi) -> None:
+    """Data Connectors, or metrics, in an unknown form are a problem in the report, in one line."""
+    connector = api.connect("https://endpoint.invalid/")
+    api.faults["connectors"] += [dt_api.pass_through, dt_api.answer(200, b'{"metrics":7}')]
+    without_metrics = repair()
+    del connector["name"]
+    status, report = repair()
+
+    assert without_metrics[1]["connector"]["problem"] == "DT's answer cannot be read (AttributeError)"
+    assert (without_metrics[0], without_metrics[1]["outcome"]) == (0, "complete")
+    assert (status, report["severity"]) == (1, "ERROR")
+    assert report["problems"] == ["DT's answer cannot be read (KeyError)"]
 
 
 def test_no_connector(repair: Repair, api: DTApi, stored: Stored) -> None:
@@ -372,6 +427,36 @@ def test_wrong_endpoint(api: DTApi, capfd: pytest.CaptureFixture[str]) -> None:
 
     assert status == 2
     assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_devices_in_the_checkpoint(
+    environ: dict[str, str], database: firestore.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint holds as many devices as the documentation says, and Firestore refuses it with 1 % more.
+
+    The emulator knows the limit of a document's size, but not the one of 40,000 index entries; test_indexes.py holds
+    the exemption for that.
+    """
+    documented = re.search(r"up to ([\d,]+) devices", (ROOT / "docs/repair.md").read_text())
+    assert documented
+    number = int(documented[1].replace(",", ""))
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", environ["FIRESTORE_EMULATOR_HOST"])
+    settings = read_settings(environ)
+
+    async def store(number: int) -> None:
+        checkpoint = Checkpoint(settings)
+        assert await checkpoint.acquire()
+        ids = [stable_id(str(each)) for each in range(number)]
+        for device_id in ids:
+            checkpoint.advance(device_id, NOW - timedelta(days=31))
+        await checkpoint.release(ids, NOW)
+
+    asyncio.run(store(number))
+    stored = state(database)["devices"]
+    with pytest.raises(InvalidArgument):
+        asyncio.run(store(number + number // 100))
+
+    assert len(stored) == number
 
 
 # --- one run at a time -----------------------------------------------------------------------------------------------

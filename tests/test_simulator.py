@@ -25,6 +25,8 @@ import jwt
 import pytest
 from disruptive.events import Event
 
+from dtcloud.signature import sign
+from dtcloud.xid import xid
 from receiver.errors import Unverified
 from simulator import public_key, scenarios
 from simulator.cli import main
@@ -34,9 +36,8 @@ from simulator.identity_provider import KEYS_PATH, IdentityProvider
 from simulator.keys import KeyFile, Keys
 from simulator.retry import EVENT_LIFETIME, backoff, pause_before_retry
 from simulator.sensors import EVENT_TYPES, ORGANIZATION_ID, default_device, device, encode, envelope, event
-from simulator.signature import check, sign
+from simulator.signature import check
 from simulator.signer import Signer
-from simulator.xid import xid
 
 ROOT = Path(__file__).parent.parent
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -79,6 +80,19 @@ def test_each_signature_has_its_own_id() -> None:
 
     assert first.pop("jti") != second.pop("jti")
     assert first == second
+
+
+def test_the_bytes_of_a_secret_are_the_key() -> None:
+    """A secret in the environment need not be UTF-8: its bytes are the key, for the signer as for the function."""
+    raw = b"\xff" + SECRET.encode()
+    secret = raw.decode("utf-8", "surrogateescape")
+
+    token = sign(BODY, secret, now=1_700_000_000)
+
+    signed, _, signature = token.rpartition(".")
+    digest = hmac.digest(raw, signed.encode(), "sha256")
+    assert signature == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert check(BODY, token, [secret], now=1_700_000_000)["iat"] == 1_700_000_000
 
 
 def test_check_returns_the_claims() -> None:

@@ -346,7 +346,7 @@ SABOTAGES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
 def sabotaged(folder: Path, file: str, before: str, after: str) -> Path:
     """Copy the project with one line of its source replaced."""
     copy = folder / "project"
-    for part in ("receiver", "command_line", "local", "simulator", "tests"):
+    for part in ("receiver", "command_line", "local", "dtcloud", "simulator", "tests"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "main.py", copy)
     source = (copy / file).read_text()

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
-from simulator import signature
+from dtcloud import signature
 from simulator.signer import PUBLIC_KEY_HEADER, SECRET_HEADER, Signer
 
 SECRET, PUBLIC_KEY, BOTH, OTHER_SECRET = "secret", "public key", "both", "public key and another secret"
