@@ -1,7 +1,6 @@
 """The command line of the backfill."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +16,6 @@ from backfill.rate_limit import RateLimit
 from backfill.repair import repair
 from backfill.results import Results
 from backfill.run import transfer
-from backfill.time_window import MARGIN, TimeWindow, expired_before
 from backfill.writers import STAMP, DocumentWriter, DryRunWriter, Writer
 from receiver.store import Store
 
@@ -60,7 +58,7 @@ def command(context: click.Context, /, **given: Any) -> int:
     DT is asked for the whole time, also beyond the 31 days that it documents; the report names the oldest event that
     came. Without a command, this is what `python -m backfill` does.
 
-    With RETENTION_DAYS, --since must be within that time: what has expired must not come back.
+    With RETENTION_DAYS, each event is kept for that many days from now on, however old it is.
 
     DT: DT_SERVICE_ACCOUNT_KEY_ID, DT_SERVICE_ACCOUNT_SECRET and DT_SERVICE_ACCOUNT_EMAIL hold the key of a service
     account with a role in the project (DT Studio, API Integrations). DT_API_URL and DT_TOKEN_URL replace DT's own API.
@@ -89,7 +87,6 @@ def _run(given: SimpleNamespace, values: Mapping[str, Any]) -> int:
             raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.")
     window = options.read_window(given.since, given.until)
     settings = options.read_database_settings(values)
-    _refuse_expired(window, settings.retention_days)
     results = Results(dry_run=given.dry_run)
 
     def open_writer() -> Writer:
@@ -98,12 +95,3 @@ def _run(given: SimpleNamespace, values: Mapping[str, Any]) -> int:
         return DocumentWriter(Store(settings, stamp=STAMP), settings, RateLimit(given.rate), results)
 
     return transfer(given, window, open_writer, results)
-
-
-def _refuse_expired(window: TimeWindow, days: int | None) -> None:
-    """Refuse a window whose first documents may have expired: each would come back, and stay for as long again."""
-    if window.since + MARGIN < expired_before(days, datetime.now(UTC)):
-        raise click.UsageError(
-            f"--since is before the retention time of {days} days, and what has expired must not come back: "
-            f"use --since {days}d"
-        )

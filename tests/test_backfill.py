@@ -565,24 +565,16 @@ def test_quarantine(backfill: Backfill, api: DTApi, stored: Stored, quarantined:
     assert result.status == 0
 
 
-@pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_what_has_expired_stays_away(
-    backfill: Backfill, api: DTApi, stored: Stored, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
-) -> None:
-    """A --since before the retention time is refused in one line, before DT is asked, with the --since that works."""
-    monkeypatch.setenv("RETENTION_DAYS", "10")
-    api.publish(SENSOR, make_events(3, until=NOW - timedelta(days=11)) + make_events(3))
+def test_the_retention_time_begins_with_the_write(backfill: Backfill, api: DTApi, stored: Stored) -> None:
+    """An event that is older than the retention time is stored, and expires that many days from now on."""
+    api.publish(SENSOR, make_events(3, until=NOW - timedelta(days=11)))
 
-    refused = backfill(*options, since="12d")
-    asked = list(api.queries)
-    proposed = re.search(r"use --since (\S+)\. ", refused.err)
-    assert proposed
-    allowed = backfill(*options, since=proposed[1])
+    result = backfill("--retention-days", "10", since="12d")
 
-    assert (refused.status, len(refused.err.splitlines()), asked) == (2, 1, [])
-    assert "the retention time of 10 days" in refused.err
-    assert allowed.table("total")[0] == 3
-    assert len(stored()) == (0 if options else 3)
+    assert result.status == 0
+    ends = [document["expireAt"] - datetime.now(UTC) for document in stored().values()]
+    assert len(ends) == 3
+    assert all(timedelta(days=10, minutes=-5) < end <= timedelta(days=10) for end in ends)
 
 
 def test_a_retention_time_beyond_the_calendar(backfill: Backfill, api: DTApi) -> None:
