@@ -62,7 +62,7 @@ class Result:
         self._is_current = False
 
     def add(self, message: Any) -> bool:
-        """Apply a protobuf `ListenResponse`, and return whether the documents are those of one moment.
+        """Apply a protobuf `ListenResponse`, and return whether the documents are all as they are at one time.
 
         Raises:
             GoogleAPICallError: Firestore refuses the query, or does not name all documents that were deleted.
