@@ -13,7 +13,8 @@ MAX_STRUCTURE = 40_000  # of the characters , : [ { in a body; DT's events have 
 # 1 to 1,500 UTF-8 bytes; the length is checked separately. https://firebase.google.com/docs/firestore/quotas
 _DOCUMENT_KEY = re.compile(r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _MAX_KEY_BYTES = 1500
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# `datetime.fromisoformat` refuses other values out of range, but reads an offset of +00:60 and, from 3.14 on, 24:00.
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt](?!24)\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
