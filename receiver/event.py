@@ -16,6 +16,8 @@ _MAX_KEY_BYTES = 1500
 # `datetime.fromisoformat` refuses other values out of range, but reads an offset of +00:60 and, from 3.14 on, 24:00.
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt](?!24)\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 
+_NUMBER_TOO_LARGE = "The body contains a number beyond 64 bits."
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -73,8 +75,10 @@ def _json(body: bytes) -> Any:
         raise
     except RecursionError:
         raise Unprocessable("The body is nested too deeply.") from None
-    except ValueError:  # not UTF-8, not JSON, or an integer of thousands of digits
+    except (UnicodeDecodeError, json.JSONDecodeError):
         raise Unprocessable("The body is not JSON.") from None
+    except ValueError:  # Python converts no integer of more than 4,300 digits
+        raise Unprocessable(_NUMBER_TOO_LARGE) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def _no_constant(_name: str) -> NoReturn:
 def _finite_float(digits: str) -> float:
     number = float(digits)
     if number in (float("inf"), float("-inf")):
-        raise Unprocessable("The body contains a number beyond 64 bits.")
+        raise Unprocessable(_NUMBER_TOO_LARGE)
     return number
 
 
