@@ -44,7 +44,7 @@ os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
 gc.freeze()
 gc.set_threshold(50_000)
 if settings.short_secrets:
-    log.write(log.short_secrets(settings.short_secrets), settings.log_level)
+    log.write(log.short_secrets(settings.short_secrets), settings.log_level, log.START)
 
 
 @functions_framework.aio.http

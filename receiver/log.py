@@ -21,7 +21,6 @@ _TRACE_HEADERS = {
     "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:/|$)"),
 }
 _MAX_CHARACTERS = 1500  # of a value that the sender chose
-_DESCRIPTOR = 1  # of standard output
 
 
 def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
@@ -88,36 +87,39 @@ def failed(error: Exception) -> Failed:
     return failure
 
 
-class _StandardOutput:
-    """The file descriptor itself, which takes what it can take at once.
+class _Output:
+    """A file descriptor itself, which takes what it can take at once.
 
     functions-framework may replace `sys.stdout` by a stream that adds a label from the request's headers, however long.
     What cannot be written at once is dropped: the answer to the sender must not wait for the reader of a pipe. A pipe
     that is writable takes `PIPE_BUF` bytes without blocking.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._poll = select.poll()
-        self._poll.register(_DESCRIPTOR, select.POLLOUT)
+        self._poll.register(descriptor, select.POLLOUT)
         self._separator = b""
 
     def write(self, line: bytes) -> None:
         data = self._separator + line
         with suppress(OSError):
             while data and self._poll.poll(0):
-                data = data[os.write(_DESCRIPTOR, data[: select.PIPE_BUF]) :]
+                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
         self._separator = b"\n" if data else b""  # ends a line that was cut
 
 
-_OUTPUT = _StandardOutput()
+REQUESTS = _Output(1)  # standard output has one line a request, and nothing else
+START = _Output(2)  # Cloud Logging reads the JSON of standard error too
 
 
-def write(line: Mapping[str, Any], level: int) -> None:
-    """Write a line to standard output, unless its severity is below the level.
+def write(line: Mapping[str, Any], level: int, output: _Output = REQUESTS) -> None:
+    """Write a line, unless its severity is below the level.
 
     Args:
         line: the fields, `severity` among them.
         level: the least severity that is written, as the numbers of `logging`.
+        output: `REQUESTS`, or `START` for a line that belongs to no request.
     """
     if _SEVERITIES[line["severity"]] >= level:
-        _OUTPUT.write(json.dumps(line).encode() + b"\n")
+        output.write(json.dumps(line).encode() + b"\n")
