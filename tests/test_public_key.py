@@ -498,6 +498,13 @@ def test_discovery_of_another_issuer_is_refused(identity: Identity, keys: KeySet
     assert identity.requests == [DISCOVERY]
 
 
+def test_discovery_needs_only_the_url_of_the_key_set(identity: Identity, keys: KeySet) -> None:
+    """A discovery document that does not name its issuer is read: it comes from the issuer's own URL."""
+    del identity.answers[DISCOVERY]["issuer"]
+
+    assert is_known(key(keys))
+
+
 @pytest.mark.parametrize(
     ("issuer", "url", "good"),
     [
