@@ -18,7 +18,7 @@ _SEVERITIES = {"INFO": 20, "WARNING": 30, "ERROR": 40}
 _TRACE_HEADERS = {
     # https://cloud.google.com/trace/docs/trace-context
     "traceparent": re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-"),
-    "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:/|$)"),
+    "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:[/;]|$)"),
 }
 _MAX_CHARACTERS = 1500  # of a value that the sender chose
 

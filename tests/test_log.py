@@ -85,6 +85,7 @@ def test_values_of_a_wrong_type_are_left_out(endpoint: Endpoint) -> None:
     ("headers", "expected"),
     [
         ({"X-Cloud-Trace-Context": f"{TRACE}/1234;o=1"}, True),
+        ({"X-Cloud-Trace-Context": f"{TRACE};o=1"}, True),
         ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, True),
         ({"X-Cloud-Trace-Context": "hostile\r"}, False),
         ({"traceparent": "00-xyz-1-01"}, False),
