@@ -88,9 +88,10 @@ async def receive(request: Request, line: dict[str, Any]) -> Outcome:
     end = min(new_deadline() - seconds, began + ANSWER_SECONDS)
     try:
         event = parse_event(body)
-        line |= log.about(event, time.time())
+        line |= log.about(event.fields, time.time())
         return await create(event, end)
     except Unprocessable as error:
+        line |= log.about(error.fields, time.time())
         await store.quarantine(body, error.reason, end)
         raise
 

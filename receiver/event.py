@@ -46,10 +46,10 @@ def parse_event(body: bytes) -> Event:
     event = envelope.get("event") if isinstance(envelope, dict) else None
     if not isinstance(event, dict):
         raise Unprocessable("The body contains no event.")
-    event_id = event.get("eventId")
+    event_id, fields = event.get("eventId"), _fields(envelope, event)
     if not is_document_key(event_id):
-        raise Unprocessable("The event has no eventId that is a valid document key.")
-    return Event(event_id, _fields(envelope, event))
+        raise Unprocessable("The event has no eventId that is a valid document key.", fields)
+    return Event(event_id, fields)
 
 
 def _check_structure(body: bytes) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from receiver.batching import Outcome
 from receiver.errors import Failed, Refusal, Unprocessable
-from receiver.event import Event
 
 _SEVERITIES = {"INFO": 20, "WARNING": 30, "ERROR": 40}
 _TRACE_HEADERS = {
@@ -37,17 +36,17 @@ def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
     return {}
 
 
-def about(event: Event, now: float) -> dict[str, Any]:
-    """Return the fields for an event: its eventId, eventType, targetName and lag, where they have the right type.
+def about(fields: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """Return what the line says of an event: its eventId, eventType, targetName and lag, where the type is right.
 
     Args:
-        event: the event.
+        fields: of the event's document.
         now: the time, in seconds since the epoch.
     """
     names = ("eventId", "eventType", "targetName")
-    texts = {name: event.fields.get(name) for name in names}
+    texts = {name: fields.get(name) for name in names}
     known: dict[str, Any] = {name: text[:_MAX_CHARACTERS] for name, text in texts.items() if isinstance(text, str)}
-    if isinstance(timestamp := event.fields.get("timestamp"), datetime):
+    if isinstance(timestamp := fields.get("timestamp"), datetime):
         known["lagSeconds"] = round(now - timestamp.timestamp(), 3)
     return known
 
