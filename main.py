@@ -44,7 +44,7 @@ os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
 gc.freeze()
 gc.set_threshold(50_000)
 if settings.short_secrets:
-    log.write(log.short_secrets(settings.short_secrets), settings.log_level)
+    log.write(log.short_secrets(settings.short_secrets), settings.log_level, log.START)
 
 
 @functions_framework.aio.http
@@ -88,9 +88,10 @@ async def receive(request: Request, line: dict[str, Any]) -> Outcome:
     end = min(new_deadline() - seconds, began + ANSWER_SECONDS)
     try:
         event = parse_event(body)
-        line |= log.about(event, time.time())
+        line |= log.about(event.fields, time.time())
         return await create(event, end)
     except Unprocessable as error:
+        line |= log.about(error.fields, time.time())
         await store.quarantine(body, error.reason, end)
         raise
 

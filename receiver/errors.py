@@ -1,6 +1,8 @@
 """The ways in which a delivery is not acknowledged: each has its status, its outcome and its answer."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 
 class Refusal(Exception):
@@ -45,14 +47,18 @@ class Unprocessable(Refusal):
     """Raised if an authentic body is not a valid document.
 
     Its reason is also its answer, for the person who reads it in DT Studio, so it must not repeat the body.
+
+    Attributes:
+        fields: those of an event that has no valid `eventId`, for the log.
     """
 
     status, outcome = HTTPStatus.BAD_REQUEST, "quarantined"
 
-    def __init__(self, reason: str) -> None:
-        """Set the reason, which is also the answer."""
+    def __init__(self, reason: str, fields: Mapping[str, Any] | None = None) -> None:
+        """Set the reason, which is also the answer, and the fields."""
         super().__init__(reason)
         self.answer = reason
+        self.fields = fields or {}
 
 
 class Unavailable(Refusal):

@@ -13,7 +13,10 @@ MAX_STRUCTURE = 40_000  # of the characters , : [ { in a body; DT's events have 
 # 1 to 1,500 UTF-8 bytes; the length is checked separately. https://firebase.google.com/docs/firestore/quotas
 _DOCUMENT_KEY = re.compile(r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _MAX_KEY_BYTES = 1500
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# `datetime.fromisoformat` refuses other values out of range, but reads an offset of +00:60 and, from 3.14 on, 24:00.
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt](?!24)\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
+
+_NUMBER_TOO_LARGE = "The body contains a number beyond 64 bits."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,10 @@ def parse_event(body: bytes) -> Event:
     event = envelope.get("event") if isinstance(envelope, dict) else None
     if not isinstance(event, dict):
         raise Unprocessable("The body contains no event.")
-    event_id = event.get("eventId")
+    event_id, fields = event.get("eventId"), _fields(envelope, event)
     if not is_document_key(event_id):
-        raise Unprocessable("The event has no eventId that is a valid document key.")
-    return Event(event_id, _fields(envelope, event))
+        raise Unprocessable("The event has no eventId that is a valid document key.", fields)
+    return Event(event_id, fields)
 
 
 def _check_structure(body: bytes) -> None:
@@ -72,8 +75,10 @@ def _json(body: bytes) -> Any:
         raise
     except RecursionError:
         raise Unprocessable("The body is nested too deeply.") from None
-    except ValueError:  # not UTF-8, not JSON, or an integer of thousands of digits
+    except (UnicodeDecodeError, json.JSONDecodeError):
         raise Unprocessable("The body is not JSON.") from None
+    except ValueError:  # Python converts no integer of more than 4,300 digits
+        raise Unprocessable(_NUMBER_TOO_LARGE) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def _no_constant(_name: str) -> NoReturn:
 def _finite_float(digits: str) -> float:
     number = float(digits)
     if number in (float("inf"), float("-inf")):
-        raise Unprocessable("The body contains a number beyond 64 bits.")
+        raise Unprocessable(_NUMBER_TOO_LARGE)
     return number
 
 

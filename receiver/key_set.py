@@ -114,12 +114,12 @@ def key_set_url(discovery: Any, issuer: str) -> str:
 
     Args:
         discovery: the discovery document, as of OpenID Connect Discovery 1.0.
-        issuer: the issuer that it must name.
+        issuer: the issuer, from whose URL it comes; it must name no other one.
 
     Raises:
         FetchError: the discovery document is not valid.
     """
-    if not isinstance(discovery, dict) or discovery.get("issuer") != issuer:
+    if not isinstance(discovery, dict) or discovery.get("issuer", issuer) != issuer:
         raise FetchError("the discovery document is of another issuer")
     url = discovery.get("jwks_uri")
     if isinstance(url, str):

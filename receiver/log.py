@@ -12,16 +12,14 @@ from typing import Any
 
 from receiver.batching import Outcome
 from receiver.errors import Failed, Refusal, Unprocessable
-from receiver.event import Event
 
 _SEVERITIES = {"INFO": 20, "WARNING": 30, "ERROR": 40}
 _TRACE_HEADERS = {
     # https://cloud.google.com/trace/docs/trace-context
     "traceparent": re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-"),
-    "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:/|$)"),
+    "x-cloud-trace-context": re.compile(r"([0-9a-fA-F]{32})(?:[/;]|$)"),
 }
 _MAX_CHARACTERS = 1500  # of a value that the sender chose
-_DESCRIPTOR = 1  # of standard output
 
 
 def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
@@ -38,17 +36,17 @@ def trace(headers: Mapping[str, str], project: str | None) -> dict[str, Any]:
     return {}
 
 
-def about(event: Event, now: float) -> dict[str, Any]:
-    """Return the fields for an event: its eventId, eventType, targetName and lag, where they have the right type.
+def about(fields: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """Return what the line says of an event: its eventId, eventType, targetName and lag, where the type is right.
 
     Args:
-        event: the event.
+        fields: of the event's document.
         now: the time, in seconds since the epoch.
     """
     names = ("eventId", "eventType", "targetName")
-    texts = {name: event.fields.get(name) for name in names}
+    texts = {name: fields.get(name) for name in names}
     known: dict[str, Any] = {name: text[:_MAX_CHARACTERS] for name, text in texts.items() if isinstance(text, str)}
-    if isinstance(timestamp := event.fields.get("timestamp"), datetime):
+    if isinstance(timestamp := fields.get("timestamp"), datetime):
         known["lagSeconds"] = round(now - timestamp.timestamp(), 3)
     return known
 
@@ -88,36 +86,39 @@ def failed(error: Exception) -> Failed:
     return failure
 
 
-class _StandardOutput:
-    """The file descriptor itself, which takes what it can take at once.
+class _Output:
+    """A file descriptor itself, which takes what it can take at once.
 
     functions-framework may replace `sys.stdout` by a stream that adds a label from the request's headers, however long.
     What cannot be written at once is dropped: the answer to the sender must not wait for the reader of a pipe. A pipe
     that is writable takes `PIPE_BUF` bytes without blocking.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._poll = select.poll()
-        self._poll.register(_DESCRIPTOR, select.POLLOUT)
+        self._poll.register(descriptor, select.POLLOUT)
         self._separator = b""
 
     def write(self, line: bytes) -> None:
         data = self._separator + line
         with suppress(OSError):
             while data and self._poll.poll(0):
-                data = data[os.write(_DESCRIPTOR, data[: select.PIPE_BUF]) :]
+                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
         self._separator = b"\n" if data else b""  # ends a line that was cut
 
 
-_OUTPUT = _StandardOutput()
+REQUESTS = _Output(1)  # standard output has one line a request, and nothing else
+START = _Output(2)  # Cloud Logging reads the JSON of standard error too
 
 
-def write(line: Mapping[str, Any], level: int) -> None:
-    """Write a line to standard output, unless its severity is below the level.
+def write(line: Mapping[str, Any], level: int, output: _Output = REQUESTS) -> None:
+    """Write a line, unless its severity is below the level.
 
     Args:
         line: the fields, `severity` among them.
         level: the least severity that is written, as the numbers of `logging`.
+        output: `REQUESTS`, or `START` for a line that belongs to no request.
     """
     if _SEVERITIES[line["severity"]] >= level:
-        _OUTPUT.write(json.dumps(line).encode() + b"\n")
+        output.write(json.dumps(line).encode() + b"\n")

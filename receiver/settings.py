@@ -69,7 +69,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "DT_SIGNATURE_SECRET and DT_ORGANIZATION_ID are missing: set the signature secret of the Data Connector,"
             " or the id of your DT organization, or both"
         )
-    days = _whole_number(environ, "RETENTION_DAYS", least=2, wanted="a whole number of days, two or more")
+    days = _whole_number(
+        environ, "RETENTION_DAYS", least=2, wanted="a whole number of days, two or more, at most a million"
+    )
     leeway = _whole_number(
         environ, "SIGNATURE_LEEWAY_SECONDS", least=0, wanted=f"a whole number of seconds, at most {_MOST:,}"
     )
@@ -91,14 +93,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             environ,
             "FIRESTORE_EMULATOR_HOST",
             r"(\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(?!0+$)(?a:\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])",
-            "host:port, without http:// (an IPv6 address in brackets, as [::1]:8080)",
+            "host:port without a scheme (an IPv6 address in square brackets)",
         ),
     )
 
 
 def _collection(environ: Mapping[str, str], name: str) -> str | None:
     pattern = r"(?!\.{1,2}$|__.*__$)[^/\x00-\x1f\x7f\ud800-\udfff]{1,300}"
-    return _matching(environ, name, pattern, "a collection id without '/'")
+    return _matching(environ, name, pattern, "a collection id, without a slash")
 
 
 def _devices_collection(environ: Mapping[str, str], events: str) -> str | None:
@@ -133,7 +135,7 @@ def _issuer(environ: Mapping[str, str]) -> str:
     except ValueError:  # a port that is not a number, or brackets without an IPv6 address
         valid = False
     if not valid or re.search(r"[\s?#@]", issuer):
-        raise SettingsError("DT_IDENTITY_ISSUER must be an https:// URL (http:// only on this machine)")
+        raise SettingsError("DT_IDENTITY_ISSUER must be an https URL (http only on this machine)")
     return issuer
 
 

@@ -11,7 +11,8 @@ from jwt.algorithms import HMACAlgorithm
 
 from receiver.errors import Unverified
 
-MAX_TOKEN_CHARACTERS = 1024  # DT's have 352 and 446; decoding a stranger's megabytes would delay all deliveries
+# DT's tokens have 352 and 446, and DT may add claims. Decoding a stranger's megabytes would delay all deliveries.
+MAX_TOKEN_CHARACTERS = 4096
 _FAR_FUTURE = 1e12  # seconds since the epoch
 _CHECKSUMS = {"checksum": hashlib.sha1, "checksum_sha256": hashlib.sha256}
 

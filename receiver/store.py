@@ -76,7 +76,7 @@ class Attempts:
         """Return the reason for the log."""
         text = f"Firestore did not confirm within {TOTAL_SECONDS:g} s"
         if self.last is None:
-            return text
+            return f"{text}; no answer ({grpc.StatusCode.DEADLINE_EXCEEDED.name})"
         attempts = f"{self.count} attempt{'s' if self.count > 1 else ''}"
         return f"{text}; last answer {_with_hint(self.last)}, {attempts}"
 

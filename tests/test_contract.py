@@ -221,6 +221,15 @@ def test_unprocessable_event_is_quarantined(
     assert document == {"body": body, "reason": response.text}
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999", "-1e999"])
+def test_reason_names_the_number(endpoint: Endpoint, quarantined: Documents, number: str) -> None:
+    """JSON with a number too large for 64 bits is not called invalid JSON, however many digits the number has."""
+    response = endpoint.deliver(b'{"event":{"eventId":"a","data":%s}}' % number.encode())
+
+    (document,) = quarantined().values()
+    assert response.text == document["reason"] == "The body contains a number beyond 64 bits."
+
+
 def test_most_structure_that_is_accepted(endpoint: Endpoint, stored: Documents) -> None:
     """A body with exactly 40,000 of the characters , : [ { is accepted."""
     body = encode({"event": {"eventId": "many", "text": "," * 39_994}})
@@ -390,6 +399,10 @@ def test_event_in_small_chunks_is_accepted(endpoint: Endpoint, stored: Documents
         ("0001-01-01T00:00:00+01:00", None),
         ("2026-02-30T00:00:00Z", None),
         ("2026-05-16T08:13:60Z", None),
+        ("2026-05-16T24:00:00Z", None),
+        ("2026-05-16T08:13:15+00:60", None),
+        ("2026-05-16T08:13:15-01:99", None),
+        ("2026-05-16T08:13:15+24:00", None),
         ("2026-05-16 08:13:15Z", None),
         ("2026-05-16T08:13:15", None),
         ("20260516T081315Z", None),

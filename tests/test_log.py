@@ -70,6 +70,19 @@ def test_quarantined_event_is_named(endpoint: Endpoint) -> None:
     assert endpoint.log()[0]["eventId"] == body["event"]["eventId"]
 
 
+@pytest.mark.parametrize("event_id", [None, "", "a/b", "__reserved__"])
+def test_event_without_a_valid_id_is_named(endpoint: Endpoint, event_id: str | None) -> None:
+    """The line of an event without a valid eventId has its other names, its lag, and an eventId that is a string."""
+    body = envelope(eventId=event_id)
+
+    endpoint.deliver(encode(body))
+
+    (line,) = endpoint.log()
+    assert (line["outcome"], line.get("eventId")) == ("quarantined", event_id)
+    assert (line["eventType"], line["targetName"]) == ("temperature", body["event"]["targetName"])
+    assert line["lagSeconds"] > 0
+
+
 def test_values_of_a_wrong_type_are_left_out(endpoint: Endpoint) -> None:
     """A name that is not a string and a time that is not one are left out, and a long string is cut."""
     body = envelope(eventType={"secret": 1}, targetName="t" * 10_000, timestamp="yesterday")
@@ -85,6 +98,7 @@ def test_values_of_a_wrong_type_are_left_out(endpoint: Endpoint) -> None:
     ("headers", "expected"),
     [
         ({"X-Cloud-Trace-Context": f"{TRACE}/1234;o=1"}, True),
+        ({"X-Cloud-Trace-Context": f"{TRACE};o=1"}, True),
         ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, True),
         ({"X-Cloud-Trace-Context": "hostile\r"}, False),
         ({"traceparent": "00-xyz-1-01"}, False),

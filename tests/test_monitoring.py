@@ -15,7 +15,6 @@ import pytest
 from receiver import log
 from receiver.batching import Outcome
 from receiver.errors import Failed, TooLarge, Unavailable, Unprocessable, Unverified, WrongMethod
-from receiver.event import Event
 from tests import monitoring_plane  # noqa: F401 - adds its routes to the control plane
 from tests.cloud_run import GoogleCloud
 from tests.conftest import ROOT
@@ -304,7 +303,7 @@ def log_lines() -> list[Json]:
     """Return a line of the log for each outcome, as the function writes it."""
     fields = {"eventId": "e", "eventType": "touch", "targetName": "t", "timestamp": datetime.now(UTC)}
     refusals = [Failed("x"), TooLarge("x"), Unavailable("x"), Unprocessable("x"), Unverified("x"), WrongMethod("x")]
-    about = log.about(Event("e", fields), 0.0)
+    about = log.about(fields, 0.0)
     return [about | log.stored(outcome) for outcome in Outcome] + [about | log.refused(each) for each in refusals]
 
 

@@ -69,7 +69,7 @@ REFUSED_WITHOUT_A_KEY = {
     "empty": "",
     "blank": " \t ",
     "no JWT": "abc",
-    "too long": at(padding="x" * 700),
+    "too long": at(padding="x" * 3000),
     "two segments": "a.b",
     "not base64": "!.!.!",
     "not ASCII": "é.é.é",
@@ -177,13 +177,13 @@ def test_leeway_ends(changes: dict[str, Any]) -> None:
     assert check(at(**changes), leeway=11)
 
 
-def test_token_of_1024_characters_is_the_longest() -> None:
-    """A token has 1,024 characters at most; DT's has 446."""
-    padding = next(n for n in range(700) if len(at(padding="x" * n)) >= 1022)
+def test_token_of_4096_characters_is_the_longest() -> None:
+    """A token has 4,096 characters at most; DT's has 446, and may get further claims."""
+    padding = next(n for n in range(4000) if len(at(padding="x" * n)) >= 4094)
 
     tokens = [at(padding="x" * (padding + extra)) for extra in range(6)]
 
-    fits = [token for token in tokens if len(token) <= 1024]
+    fits = [token for token in tokens if len(token) <= 4096]
     assert fits
     assert all(check(token) for token in fits)
     for token in tokens[len(fits) :]:
@@ -496,6 +496,13 @@ def test_discovery_of_another_issuer_is_refused(identity: Identity, keys: KeySet
         key(keys)
 
     assert identity.requests == [DISCOVERY]
+
+
+def test_discovery_needs_only_the_url_of_the_key_set(identity: Identity, keys: KeySet) -> None:
+    """A discovery document that does not name its issuer is read: it comes from the issuer's own URL."""
+    del identity.answers[DISCOVERY]["issuer"]
+
+    assert is_known(key(keys))
 
 
 @pytest.mark.parametrize(

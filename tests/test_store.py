@@ -153,6 +153,19 @@ def test_commit_that_never_answers_ends_in_503(faulted: Endpoint, proxy: Proxy) 
     )
 
 
+def test_firestore_that_never_answers_is_named_by_its_status(
+    faulted: Endpoint, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any answer from Firestore, the status in the log is that of a gRPC call that has reached its deadline."""
+    monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
+    proxy.faults.append(proxy.hang)
+
+    response = faulted.deliver(encode(envelope()))
+
+    assert response.status_code == 503
+    assert faulted.log()[0]["reason"] == "Firestore did not confirm within 1 s; no answer (DEADLINE_EXCEEDED)"
+
+
 def test_closed_port_ends_in_503(start: Callable[..., Endpoint], proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Firestore that does not run is 503 when the deadline is over, and the log names the last status."""
     monkeypatch.setattr("receiver.store.TOTAL_SECONDS", 1)
