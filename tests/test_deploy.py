@@ -759,6 +759,7 @@ def test_project_and_region_from_gcloud(empty: Deployer) -> None:
         (["--memory"], "--memory"),
         (["--destroy"], "--destroy"),
         (["--rotate-secret", "--retire-secret"], "exclude each other"),
+        (["--retire-secret", "--connect-dt-project", "p"], "sign with the new secret for 13 hours"),
         (["--name", "a" * 50], "at most 49"),
         (["--connect-dt-project", "p"], "DT_SERVICE_ACCOUNT_KEY_ID"),
         (["--with-events"], "needs --remove"),
