@@ -601,6 +601,33 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert last[0]["revisionName"] != repeated.stdout
 
 
+def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path: Path) -> None:
+    """Without a connection, or the right to delete its document, the new revision stays; the same command tests it."""
+    python = tmp_path / "python3"
+    proxy = '*smoke_test.py*) export http_proxy=http://127.0.0.1:1 no_proxy="" ;;'
+    python.write_text(f'#!/bin/sh\ncase "$*" in {proxy} esac\nexec {cloud.folder}/bin/python3 "$@"\n')
+    python.chmod(0o755)
+    path = f"{tmp_path}:{cloud.folder}/bin:{os.environ['PATH']}"
+
+    unreachable = cloud.run("--yes", "--log-level", "WARNING", PATH=path, DEPLOY_PATIENCE="0")
+    cloud.plane.errors = {"DELETE .*/documents/": (403, "Missing or insufficient permissions.", 1)}
+    forbidden = cloud.run("--yes", "--log-level", "ERROR")
+    (serving,) = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
+    newest = f"dataconnector-endpoint-{cloud.plane.made:05}-abc"
+    tested = cloud.run("--yes", "--log-level", "ERROR")
+
+    for run in (unreachable, forbidden):
+        assert run.returncode == 1
+        assert "All deliveries go back" not in run.stderr
+        last = run.stderr.splitlines()[-1]
+        assert "What is deployed stays, because this machine could not test it: check its connection to http" in last
+        assert "run the same command again" in last
+    assert "127.0.0.1 refuses the connection" in unreachable.stderr
+    assert serving["revisionName"] == newest
+    assert tested.returncode == 0, tested.stderr
+    assert changed(cloud.plane) == []
+
+
 def test_an_organization_that_forbids_public_services(cloud: Deployer) -> None:
     """Where nobody may give everyone a role, the check of the role is disabled; where that is forbidden, it is said."""
     service = "projects/demo-deploy/locations/europe-west1/services/dataconnector-endpoint"
