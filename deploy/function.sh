@@ -57,6 +57,7 @@ add_environment() {
     add_variable DEVICES_COLLECTION "$DEVICES"
     add_variable RETENTION_DAYS "$RETENTION_DAYS"
     add_variable DT_ORGANIZATION_ID "$ORGANIZATION_ID"
+    add_variable PREVIOUS_REVISION "$NOW_REVISION" # for --rollback
     add_variable DT_SIGNATURE_SECRET ''
     command+=("--update-env-vars=$environment")
     [ -z "$removed" ] || command+=("--remove-env-vars=${removed#,}")

@@ -99,6 +99,7 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         **{name: environment.get(variable, default) for variable, (name, default) in _ENVIRONMENT.items()},
         "ORGANIZATION_ID": ",".join(environment.get("DT_ORGANIZATION_ID", "").replace(",", " ").split()),
         "SOURCE": environment.get("SOURCE_DIGEST", ""),
+        "PREVIOUS": environment.get("PREVIOUS_REVISION", ""),
         "FIXED": ";".join(f"{name}={environment.get(name, '')}" for name in _FIXED),
         "SECRET": secret[0],
         "VERSION": secret[1],

@@ -577,7 +577,7 @@ def test_a_given_secret(cloud: Deployer) -> None:
 
 
 def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
-    """A new revision that fails the smoke test gets no deliveries; the same command tries again."""
+    """A new revision that fails the smoke test gets no deliveries, nor by --rollback; the same command tries again."""
     service = cloud.plane.state.services["dataconnector-endpoint"]
     before = service["status"]["traffic"][0]["revisionName"]
     cloud.plane.faulty = {f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"}
@@ -587,6 +587,7 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     plain = cloud.run("--dry-run")
     repeated = cloud.run("--yes", "--log-level", "WARNING")
     by_hand = cloud.run("--yes", "--rollback")
+    further = cloud.run("--yes", "--rollback", "--force")
     last = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
 
     assert failed.returncode == 1
@@ -598,7 +599,9 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert environment(cloud.plane)["LOG_LEVEL"] == "WARNING"
     assert "RETENTION_DAYS" not in environment(cloud.plane)  # the failed revision had it, and this run did not name it
     assert by_hand.returncode == 0, by_hand.stderr
-    assert last[0]["revisionName"] != repeated.stdout
+    assert [(each["revisionName"], each["percent"]) for each in last] == [(before, 100)]  # not the one that failed
+    assert further.returncode == 1
+    assert f"There is no revision before {before} that can serve" in further.stderr
 
 
 def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path: Path) -> None:
