@@ -68,9 +68,7 @@ def _function(function: Any) -> dict[str, Any]:
         "EXISTS": "true" if function else "",
         "STATE": "failed" if errors else function.get("state", ""),
         "FLAGS": function.get("labels", {}).get("flags", ""),
-        "RUNTIME": build.get("runtime", ""),
         "ENTRY_POINT": build.get("entryPoint", ""),
-        "BUILD_SERVICE_ACCOUNT": build.get("serviceAccount", "").rpartition("/")[2],
         "URL": config.get("uri", ""),
     }
 
@@ -111,8 +109,27 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         "CPU": _cpu(limits.get("cpu", config.get("availableCpu", ""))),
         "MEMORY": limits.get("memory", config.get("availableMemory", "")),
         "TIMEOUT": container.get("timeoutSeconds", config.get("timeoutSeconds", "")),
-        "MIN_INSTANCES": config.get("minInstanceCount", 0),
-        "MAX_INSTANCES": config.get("maxInstanceCount", ""),
+        **_deployment(function, environment.get("DEPLOYED_WITH", "") if revision else ""),
+    }
+
+
+def _deployment(function: Any, recorded: str) -> dict[str, Any]:
+    """Return the settings that Cloud Run does not show: those of the function's last deployment.
+
+    Args:
+        function: the function.
+        recorded: runtime, build account, minimum and maximum of instances, separated by commas, of a revision that
+            another deployment made; empty for the last deployment, and if the revision has no record.
+    """
+    build, config = function.get("buildConfig", {}), function.get("serviceConfig", {})
+    account = build.get("serviceAccount", "").rpartition("/")[2]
+    last = build.get("runtime", ""), account, config.get("minInstanceCount", 0), config.get("maxInstanceCount", "")
+    runtime, account, minimum, maximum = recorded.split(",") if recorded else last
+    return {
+        "RUNTIME": runtime,
+        "BUILD_SERVICE_ACCOUNT": account,
+        "MIN_INSTANCES": minimum,
+        "MAX_INSTANCES": maximum,
     }
 
 

@@ -232,6 +232,7 @@ def test_the_deployed_function(first: tuple[Finished, State, list[Any]]) -> None
     assert re.fullmatch("[0-9a-f]{40}", digest)
     assert service["environmentVariables"] == {
         "SOURCE_DIGEST": digest,
+        "DEPLOYED_WITH": f"python313,{BUILDER.partition(':')[2]},0,10",
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "FUNCTION_USE_ASGI": "true",
         "FIRESTORE_DATABASE": "(default)",
@@ -602,6 +603,32 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert [(each["revisionName"], each["percent"]) for each in last] == [(before, 100)]  # not the one that failed
     assert further.returncode == 1
     assert f"There is no revision before {before} that can serve" in further.stderr
+
+
+def test_settings_of_a_revision_that_was_rolled_back(cloud: Deployer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the function's last deployment shows does not come from one that was rolled back."""
+    cloud.plane.faulty = {f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"}
+    options = ["--runtime", "python312", "--build-service-account", "another-builder"]
+    options += ["--min-instances", "1", "--max-instances", "5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.plane, "deploy", lambda *_: "")
+        failed = cloud.run("--yes", *options, DEPLOY_PATIENCE="0")
+    last = cloud.plane.state.functions[FUNCTION]
+
+    later = cloud.run("--dry-run")
+
+    assert "All deliveries go back" in failed.stderr
+    assert (last["buildConfig"]["runtime"], last["serviceConfig"]["maxInstanceCount"]) == ("python312", 5)
+    assert later.returncode == 0, later.stderr
+    assert re.findall("(?m)^(?:Runtime|Instances).*", later.stderr) == [
+        "Runtime     python313",
+        "Instances ≥ 0",
+        "Instances ≤ 10",
+    ]
+    (command,) = re.findall("gcloud functions deploy .*", later.stdout)
+    for option in ("--runtime=python313 ", "--min-instances=0 ", "--max-instances=10 "):
+        assert option in command
+    assert f"--build-service-account=projects/{PROJECT}/serviceAccounts/dataconnector-build@" in command
 
 
 def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path: Path) -> None:
