@@ -269,13 +269,30 @@ def test_no_secret_is_shown(deployer: Deployer, present: Step) -> None:
         (SCHEDULE[:2], KEY, "set --repair-dt-project"),
     ],
 )
-def test_what_is_missing(step: Step, options: tuple[str, ...], environ: dict[str, str], words: str) -> None:
-    """Without a key or a DT project, one line says what to set, and no job is made."""
-    run = step.run(*options, **environ)
+def test_what_is_missing(
+    step: Step, deployer: Deployer, options: tuple[str, ...], environ: dict[str, str], words: str
+) -> None:
+    """Without a key or a DT project, exit status 2 and one line that says what to set; nothing is changed."""
+    settings: dict[str, Any] = environ | proxy(step.plane)
+    run = deployer.run("--yes", *options, **settings)
 
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert words in run.stderr.splitlines()[-1]
-    assert repair_plane.jobs(step.plane) == {}
+    assert step.plane.changes() == []
+
+
+def test_a_stored_key_that_stays(present: Step, deployer: Deployer) -> None:
+    """Where a key is stored a run needs none; one that is given must have all of its parts all the same."""
+    before = copy.deepcopy(present.plane.state.secrets)
+    kept = present.run(*SCHEDULE)
+    settings: dict[str, Any] = proxy(present.plane)
+    refused = deployer.run("--dt-key-stdin", given="one line", **settings)
+
+    assert kept.returncode == 0, kept.stderr
+    assert refused.returncode == 2
+    assert "Standard input must hold key id, secret and e-mail address" in refused.stderr.splitlines()[-1]
+    assert present.plane.changes() == []
+    assert present.plane.state.secrets == before
 
 
 @pytest.mark.parametrize(
