@@ -214,7 +214,7 @@ ensure_schedule() {
 # stays in Firestore, so that a repair that is switched on again goes on where this one was.
 remove_repair() {
     name_repair
-    local accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
+    local accounts bindings roles role=projects/$PROJECT/roles/$REPAIR_ROLE
     has_scheduler || return 0
     remove_policies "repair-*"
     ! exists scheduler jobs describe "$REPAIR" "--location=$REGION" ||
@@ -225,8 +225,7 @@ remove_repair() {
     accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
-    has "$accounts" "$REPAIR_EMAIL $REPAIRS" || return 0
-    remove_member "$REPAIR_EMAIL" "$REPAIRS"
-    grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$REPAIR_EMAIL " ||
-        cloud iam roles delete "$REPAIR_ROLE" --format=none
+    roles=$(look iam roles list --format='value(name.basename())')
+    ! has "$accounts" "$REPAIR_EMAIL $REPAIRS" || remove_member "$REPAIR_EMAIL" "$REPAIRS"
+    remove_role "$REPAIR_ROLE" "$REPAIR_EMAIL" # also if an interrupted run has deleted the account
 }

@@ -233,6 +233,33 @@ def test_none_takes_it_away(present: Step) -> None:
     assert present.plane.changes() == []
 
 
+def test_an_interrupted_removal_goes_on(present: Step) -> None:
+    """Interrupted after the account or after the role was deleted, and run again, the removal leaves neither."""
+    present.plane.interrupts = "DELETE .*/(serviceAccounts|roles)/"
+
+    runs = [present.run("--repair-schedule", "none") for _ in range(3)]
+
+    state = present.plane.state
+    assert [run.returncode for run in runs] == [1, 1, 0], runs[-1].stderr
+    assert present.plane.changes() == []
+    assert state.roles["dataconnectorRepair"]["deleted"] is True
+    assert (state.accounts, state.policies[f"projects/{PROJECT}"].get("bindings", [])) == ([], [])
+
+
+def test_the_role_of_another_repair_stays(present: Step) -> None:
+    """The role stays while the repair of another function has it."""
+    policy = present.plane.state.policies[f"projects/{PROJECT}"]
+    other = f"serviceAccount:other-repair@{PROJECT}.iam.gserviceaccount.com"
+    policy["bindings"].append({**copy.deepcopy(policy["bindings"][0]), "members": [other]})
+    present.plane.state.accounts.append({"email": other.partition(":")[2], "displayName": "Repairs"})
+
+    run = present.run("--repair-schedule", "none")
+
+    assert run.returncode == 0, run.stderr
+    assert "deleted" not in present.plane.state.roles["dataconnectorRepair"]
+    assert [each["members"] for each in present.plane.state.policies[f"projects/{PROJECT}"]["bindings"]] == [[other]]
+
+
 def test_without_a_repair(step: Step) -> None:
     """Without the option and without a repair, nothing is looked for that would need another API."""
     step.plane.reset(State(enabled=["run.googleapis.com"]))
