@@ -18,9 +18,14 @@ Firestore (names, proxy, certificates), and that your account may delete documen
     return 1
 }
 
-# The new revision answers deliveries wrongly, and the one before it did not.
+# The new revision answers deliveries wrongly. One that an earlier run deployed may be right, and Firestore down: it stays.
 undo_deployment() {
-    [ -n "$DEPLOYED" ] && [ -n "$NOW_REVISION" ] || return 0
+    if [ -z "$DEPLOYED" ]; then
+        say "This run has deployed nothing, so that deliveries still go to $NOW_REVISION.${NOW_PREVIOUS:+ If it is at fault: \
+./deploy.sh --rollback sends them back to $NOW_PREVIOUS.}"
+        return
+    fi
+    [ -n "$NOW_REVISION" ] || return 0
     say "All deliveries go back to the revision before, $NOW_REVISION."
     cloud run services update-traffic "$NAME" "--region=$REGION" "--to-revisions=$NOW_REVISION=100" --format=none
 }

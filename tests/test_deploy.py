@@ -643,8 +643,11 @@ def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path
     cloud.plane.errors = {"DELETE .*/documents/": (403, "Missing or insufficient permissions.", 1)}
     forbidden = cloud.run("--yes", "--log-level", "ERROR")
     (serving,) = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
-    newest = f"dataconnector-endpoint-{cloud.plane.made:05}-abc"
+    before, newest = (f"dataconnector-endpoint-{cloud.plane.made - back:05}-abc" for back in (1, 0))
     tested = cloud.run("--yes", "--log-level", "ERROR")
+    unchanged = changed(cloud.plane)
+    cloud.plane.faulty = {newest}
+    wrong = cloud.run("--yes", DEPLOY_PATIENCE="0")
 
     for run in (unreachable, forbidden):
         assert run.returncode == 1
@@ -655,6 +658,10 @@ def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path
     assert "127.0.0.1 refuses the connection" in unreachable.stderr
     assert serving["revisionName"] == newest
     assert tested.returncode == 0, tested.stderr
+    assert unchanged == []
+    assert wrong.returncode == 1
+    assert f"deliveries still go to {newest}. If it is at fault: ./deploy.sh --rollback" in wrong.stderr
+    assert f"sends them back to {before}." in wrong.stderr
     assert changed(cloud.plane) == []
 
 
