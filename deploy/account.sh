@@ -85,12 +85,12 @@ bind() {
 }
 
 # New projects give the default build account no role, and a build says so after minutes. A function that was built
-# keeps its account; gcloud would keep that of the last deployment, also if that was rolled back.
+# keeps its account; gcloud would keep that of the last deployment, even if that failed or was rolled back.
 ensure_build_account() {
     local role member
     BUILD_EMAIL=$(account_email "$BUILD_SERVICE_ACCOUNT")
     if [ -z "$BUILD_EMAIL" ] && [ -n "$NOW_EXISTS" ]; then
-        [ "$NOW_TRAFFIC" = newest ] || BUILD_EMAIL=$NOW_BUILD_SERVICE_ACCOUNT
+        [ "$NOW_TRAFFIC/$NOW_STATE" = newest/ACTIVE ] || BUILD_EMAIL=$NOW_BUILD_SERVICE_ACCOUNT
         return
     fi
     BUILD_EMAIL=${BUILD_EMAIL:-$(account_email dataconnector-build)}

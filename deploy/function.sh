@@ -4,8 +4,9 @@ flags+=" force"
 values+=" runtime concurrency cpu memory timeout min-instances max-instances"
 
 # gcloud would upload, build and roll out again each time. A variable holds a digest of the source: unlike a label of the
-# function it belongs to the revision, and what serves after a failed deployment has the digest of what serves. Likewise
-# for the settings that only the function's last deployment shows (DEPLOYED_WITH). A label holds a digest of further flags.
+# function it belongs to the revision, and what serves after a failed deployment has the digest of what serves. Another
+# one, DEPLOYED_WITH, holds the settings that the function shows of its last deployment only. A label holds a digest of
+# further flags.
 ensure_function() {
     step 6 "the function" "See the build's log: https://console.cloud.google.com/cloud-build/builds?project=$PROJECT ."
     local source flags_digest command

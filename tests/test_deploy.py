@@ -605,8 +605,10 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert f"There is no revision before {before} that can serve" in further.stderr
 
 
-def test_settings_of_a_revision_that_was_rolled_back(cloud: Deployer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only the function's last deployment shows does not come from one that was rolled back."""
+def test_settings_of_a_revision_that_was_rolled_back(
+    cloud: Deployer, first: tuple[Finished, State, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only the function's last deployment shows does not come from one that was rolled back or that failed."""
     cloud.plane.faulty = {f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"}
     options = ["--runtime", "python312", "--build-service-account", "another-builder"]
     options += ["--min-instances", "1", "--max-instances", "5"]
@@ -616,7 +618,15 @@ def test_settings_of_a_revision_that_was_rolled_back(cloud: Deployer, monkeypatc
     last = cloud.plane.state.functions[FUNCTION]
 
     later = cloud.run("--dry-run")
+    cloud.plane.reset(copy.deepcopy(first[1]))
+    function = cloud.plane.state.functions[FUNCTION]
+    function["state"], function["serviceConfig"]["maxInstanceCount"] = "FAILED", 1000
+    unbuilt = cloud.run("--dry-run")
+    function["state"] = "ACTIVE"
+    by_hand = cloud.run("--dry-run")
 
+    assert "Instances ≤ 10\n" in unbuilt.stderr
+    assert "Instances ≤ 1000\n" in by_hand.stderr
     assert "All deliveries go back" in failed.stderr
     assert (last["buildConfig"]["runtime"], last["serviceConfig"]["maxInstanceCount"]) == ("python312", 5)
     assert later.returncode == 0, later.stderr
