@@ -17,6 +17,14 @@ roll_back() {
     [ -n "$YES$DRY_RUN" ] || ask "Continue?"
     cloud run services update-traffic "$NAME" "--region=$REGION" "--to-revisions=$revision=100" --format=none
     say "Another run of deploy.sh deploys a new revision, with the settings of this one."
+    test_rollback
+}
+
+# It served before, but nothing tells whether it did well.
+test_rollback() {
+    NOW_REVISION=$revision DEPLOYED='' URL=$NOW_URL URL_OPTION=--url=$NOW_URL SECRET=$NOW_SECRET VERSION=$NOW_VERSION
+    DATABASE=$NOW_DATABASE COLLECTION=$NOW_COLLECTION
+    smoke_test
 }
 
 # Each revision names the one that served before it, so that one which failed the smoke test is passed over: the revision

@@ -18,11 +18,12 @@ Firestore (names, proxy, certificates), and that your account may delete documen
     return 1
 }
 
-# The new revision answers deliveries wrongly. One that an earlier run deployed may be right, and Firestore down: it stays.
+# The new revision answers deliveries wrongly. One that this run has not deployed stays: perhaps only Firestore is down.
 undo_deployment() {
+    local option="--rollback${ROLLBACK:+ --force}"
     if [ -z "$DEPLOYED" ]; then
-        say "This run has deployed nothing, so that deliveries still go to $NOW_REVISION.${NOW_PREVIOUS:+ If it is at fault: \
-./deploy.sh --rollback sends them back to $NOW_PREVIOUS.}"
+        say "Deliveries still go to $NOW_REVISION.${NOW_PREVIOUS:+ If it is at fault: ./deploy.sh $option sends them back to \
+$NOW_PREVIOUS.}"
         return
     fi
     [ -n "$NOW_REVISION" ] || return 0

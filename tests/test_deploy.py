@@ -588,6 +588,7 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     plain = cloud.run("--dry-run")
     repeated = cloud.run("--yes", "--log-level", "WARNING")
     by_hand = cloud.run("--yes", "--rollback")
+    deliveries = cloud.plane.endpoints["dataconnector-endpoint"].statuses[-3:]
     further = cloud.run("--yes", "--rollback", "--force")
     last = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
 
@@ -601,6 +602,8 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert "RETENTION_DAYS" not in environment(cloud.plane)  # the failed revision had it, and this run did not name it
     assert by_hand.returncode == 0, by_hand.stderr
     assert [(each["revisionName"], each["percent"]) for each in last] == [(before, 100)]  # not the one that failed
+    assert "a new event: 200" in by_hand.stderr
+    assert deliveries == [200, 200, 400]
     assert further.returncode == 1
     assert f"There is no revision before {before} that can serve" in further.stderr
 
@@ -670,9 +673,28 @@ def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path
     assert tested.returncode == 0, tested.stderr
     assert unchanged == []
     assert wrong.returncode == 1
-    assert f"deliveries still go to {newest}. If it is at fault: ./deploy.sh --rollback" in wrong.stderr
+    assert f"Deliveries still go to {newest}. If it is at fault: ./deploy.sh --rollback sends" in wrong.stderr
     assert f"sends them back to {before}." in wrong.stderr
     assert changed(cloud.plane) == []
+
+
+def test_a_rollback_is_tested(cloud: Deployer) -> None:
+    """A rollback to a revision that answers wrongly as well fails, and names the one further back."""
+    oldest = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"][0]["revisionName"]
+    wrong = f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"
+    for level in ("WARNING", "ERROR"):
+        cloud.run("--yes", "--log-level", level)
+    cloud.plane.faulty = {wrong}
+
+    failed = cloud.run("--yes", "--rollback", DEPLOY_PATIENCE="0")
+    further = cloud.run("--yes", "--rollback", "--force")
+
+    assert failed.returncode == 1
+    assert f"Deliveries still go to {wrong}. If it is at fault: ./deploy.sh --rollback --force" in failed.stderr
+    assert f"sends them back to {oldest}." in failed.stderr
+    assert further.returncode == 0, further.stderr
+    serving = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
+    assert [(each["revisionName"], each["percent"]) for each in serving] == [(oldest, 100)]
 
 
 def test_an_organization_that_forbids_public_services(cloud: Deployer) -> None:
