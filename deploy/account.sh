@@ -85,11 +85,14 @@ bind() {
 }
 
 # New projects give the default build account no role, and a build says so after minutes. A function that was built
-# keeps its account.
+# keeps its account; gcloud would keep that of the last deployment, even if that failed or was rolled back.
 ensure_build_account() {
     local role member
     BUILD_EMAIL=$(account_email "$BUILD_SERVICE_ACCOUNT")
-    [ -n "$BUILD_EMAIL" ] || [ -z "$NOW_EXISTS" ] || return 0
+    if [ -z "$BUILD_EMAIL" ] && [ -n "$NOW_EXISTS" ]; then
+        [ "$NOW_TRAFFIC/$NOW_STATE" = newest/ACTIVE ] || BUILD_EMAIL=$NOW_BUILD_SERVICE_ACCOUNT
+        return
+    fi
     BUILD_EMAIL=${BUILD_EMAIL:-$(account_email dataconnector-build)}
     member=serviceAccount:$BUILD_EMAIL
     create_account "$BUILD_EMAIL" "$BUILDS"

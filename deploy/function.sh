@@ -4,8 +4,9 @@ flags+=" force"
 values+=" runtime concurrency cpu memory timeout min-instances max-instances"
 
 # gcloud would upload, build and roll out again each time. A variable holds a digest of the source: unlike a label of the
-# function it belongs to the revision, and what serves after a failed deployment has the digest of what serves. A label
-# holds a digest of further flags.
+# function it belongs to the revision, and what serves after a failed deployment has the digest of what serves. Another
+# one, DEPLOYED_WITH, holds the settings that the function shows of its last deployment only. A label holds a digest of
+# further flags.
 ensure_function() {
     step 6 "the function" "See the build's log: https://console.cloud.google.com/cloud-build/builds?project=$PROJECT ."
     local source flags_digest command
@@ -53,10 +54,12 @@ function_command() {
 add_environment() {
     local environment removed=''
     environment="^;^$FIXED;SOURCE_DIGEST=$source;FIRESTORE_DATABASE=$DATABASE;EVENTS_COLLECTION=$COLLECTION"
+    environment+=";DEPLOYED_WITH=$RUNTIME,${BUILD_EMAIL:-$NOW_BUILD_SERVICE_ACCOUNT},$MIN_INSTANCES,$MAX_INSTANCES"
     environment+=";SIGNATURE_LEEWAY_SECONDS=$LEEWAY;LOG_LEVEL=$LOG_LEVEL"
     add_variable DEVICES_COLLECTION "$DEVICES"
     add_variable RETENTION_DAYS "$RETENTION_DAYS"
     add_variable DT_ORGANIZATION_ID "$ORGANIZATION_ID"
+    add_variable PREVIOUS_REVISION "$NOW_REVISION" # for --rollback
     add_variable DT_SIGNATURE_SECRET ''
     command+=("--update-env-vars=$environment")
     [ -z "$removed" ] || command+=("--remove-env-vars=${removed#,}")

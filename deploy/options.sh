@@ -82,6 +82,9 @@ check_options() {
     case $SECRET_STDIN$ROTATE_SECRET$RETIRE_SECRET in
     truetrue*) refuse "--secret-stdin, --rotate-secret and --retire-secret exclude each other" ;;
     esac
+    [ -z "$RETIRE_SECRET" ] || [ -z "$CONNECT_DT_PROJECT" ] ||
+        refuse "--retire-secret and --connect-dt-project exclude each other: the Data Connector must sign with the new \
+secret for 13 hours before the old one is removed"
     [ "$ROLLBACK$REMOVE" != truetrue ] || refuse "--rollback and --remove exclude each other"
     [ -z "$WITH_EVENTS" ] || [ -n "$REMOVE" ] || refuse "--with-events needs --remove"
     [ -z "$NO_REQUEST_LOG" ] || [ -z "$REQUEST_LOG" ] || refuse "--no-request-log and --request-log exclude each other"

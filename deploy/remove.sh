@@ -73,9 +73,14 @@ remove_account() {
         return
     fi
     remove_member "$EMAIL" "$STORES"
-    grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$EMAIL " ||
-        ! has "$roles" "$ROLE" || cloud iam roles delete "$ROLE" --format=none
+    remove_role "$ROLE" "$EMAIL"
     [ -n "$functions" ] || remove_member "$(account_email dataconnector-build)" "$BUILDS"
+}
+
+# remove_role ROLE EMAIL: deletes a role of the project, unless another account has it.
+remove_role() {
+    grep " projects/$PROJECT/roles/$1$" <<<"$bindings" | grep -qv "^serviceAccount:$2 " ||
+        ! has "$roles" "$1" || cloud iam roles delete "$1" --format=none
 }
 
 # remove_member EMAIL DISPLAY_NAME: takes away an account that deploy.sh has made, and its roles in the project. Of any

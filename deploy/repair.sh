@@ -23,13 +23,37 @@ check_repair() {
 plan_repair() {
     [ "${REPAIR_SCHEDULE:-none}" = none ] || "$PYTHON" deploy/cron_period.py "$REPAIR_SCHEDULE" >/dev/null 2>&1 ||
         refuse "--repair-schedule: \"$REPAIR_SCHEDULE\" does not start again and again"
+    name_repair
+    [ "${REPAIR_SCHEDULE:-none}$DT_KEY_STDIN" = none ] || check_dt_key
+    [ "${REPAIR_SCHEDULE:-none}" = none ] || check_dt_project
     [ -z "$REPAIR_SCHEDULE" ] || plan Repair "$REPAIR_SCHEDULE${REPAIR_DT_PROJECT:+, of the DT project $REPAIR_DT_PROJECT}"
+}
+
+# Without a key in this run, the stored one stays.
+check_dt_key() {
+    local error version
+    error=$("$PYTHON" deploy/dt_key.py "$DT_KEY_SOURCE" -- true 2>&1 </dev/null) && return
+    version=$(key_version)
+    [ -z "$DT_KEY_STDIN" ] && [ -n "$version" ] || refuse "${error%.}"
+}
+
+key_version() {
+    look secrets versions list "$DT_KEY" --filter=state=ENABLED --limit=1 --format='value(name.basename())'
+}
+
+check_dt_project() {
+    local project=$REPAIR_DT_PROJECT$CONNECT_DT_PROJECT
+    [ -n "$project" ] ||
+        project=$(look run jobs describe "$REPAIR" "--region=$REGION" --format='value(metadata.labels.dt_project)')
+    [ -n "$project" ] || refuse "the repair needs the id of the DT project: set --repair-dt-project"
 }
 
 # A service account's name has at most 30 characters.
 name_repair() {
     REPAIR=$NAME-repair DT_KEY=$NAME-dt-key
     REPAIR_EMAIL=$(account_email "${NAME:0:23}-repair")
+    DT_KEY_SOURCE=environment
+    [ -z "$DT_KEY_STDIN" ] || DT_KEY_SOURCE=$SCRATCH/dt-key
 }
 
 # Without --repair-schedule, a repair that exists stays, and is brought up to date.
@@ -101,8 +125,7 @@ ensure_repair_account() {
 
 # A secret with three lines: key id, secret, e-mail address. The job reads the newest version each time.
 ensure_dt_key() {
-    local present source=environment
-    [ -z "$DT_KEY_STDIN" ] || source=$SCRATCH/dt-key
+    local present
     present=$(look secrets describe "$DT_KEY" --format='value(name.basename())')
     [ -n "$present" ] || create 180 cloud secrets create "$DT_KEY" --replication-policy=automatic --format=none
     update_dt_key
@@ -113,18 +136,17 @@ ensure_dt_key() {
 # have the key of another DT account, for --connect-dt-project.
 update_dt_key() {
     local versions='' access=()
-    [ -z "$present" ] ||
-        versions=$(look secrets versions list "$DT_KEY" --filter=state=ENABLED --limit=1 --format='value(name.basename())')
+    [ -z "$present" ] || versions=$(key_version)
     if [ -n "$versions" ] && [ -z "$DT_KEY_STDIN" ] && ! named repair-schedule && ! named repair-dt-project; then
         return 0
     fi
-    if ! "$PYTHON" deploy/dt_key.py "$source" -- true 2>"$SCRATCH/dt-key-error" </dev/null; then
+    if ! "$PYTHON" deploy/dt_key.py "$DT_KEY_SOURCE" -- true 2>"$SCRATCH/dt-key-error" </dev/null; then
         [ -n "$versions" ] || fail "$(cat "$SCRATCH/dt-key-error")"
         return 0
     fi
     [ -z "$versions" ] || access=(gcloud secrets versions access latest "--secret=$DT_KEY" "${IN_PROJECT[@]}" '|')
-    run ${access[@]+"${access[@]}"} "$PYTHON" deploy/dt_key.py "$source" -- gcloud secrets versions add "$DT_KEY" \
-        --data-file=- "${IN_PROJECT[@]}" --quiet --format=none
+    run ${access[@]+"${access[@]}"} "$PYTHON" deploy/dt_key.py "$DT_KEY_SOURCE" -- gcloud secrets versions add \
+        "$DT_KEY" --data-file=- "${IN_PROJECT[@]}" --quiet --format=none
 }
 
 # As for the function, a label holds a digest of what was deployed; another one, DT's project id for the next run.
@@ -192,7 +214,7 @@ ensure_schedule() {
 # stays in Firestore, so that a repair that is switched on again goes on where this one was.
 remove_repair() {
     name_repair
-    local accounts bindings role=projects/$PROJECT/roles/$REPAIR_ROLE
+    local accounts bindings roles role=projects/$PROJECT/roles/$REPAIR_ROLE
     has_scheduler || return 0
     remove_policies "repair-*"
     ! exists scheduler jobs describe "$REPAIR" "--location=$REGION" ||
@@ -203,8 +225,7 @@ remove_repair() {
     accounts=$(look iam service-accounts list --format='value[separator=" "](email,displayName)')
     bindings=$(look projects get-iam-policy "$PROJECT" --flatten='bindings[].members' \
         --format='value[separator=" "](bindings.members,bindings.role)')
-    has "$accounts" "$REPAIR_EMAIL $REPAIRS" || return 0
-    remove_member "$REPAIR_EMAIL" "$REPAIRS"
-    grep " $role$" <<<"$bindings" | grep -qv "^serviceAccount:$REPAIR_EMAIL " ||
-        cloud iam roles delete "$REPAIR_ROLE" --format=none
+    roles=$(look iam roles list --format='value(name.basename())')
+    ! has "$accounts" "$REPAIR_EMAIL $REPAIRS" || remove_member "$REPAIR_EMAIL" "$REPAIRS"
+    remove_role "$REPAIR_ROLE" "$REPAIR_EMAIL" # also if an interrupted run has deleted the account
 }

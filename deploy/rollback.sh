@@ -1,4 +1,4 @@
-# --rollback: the revision before the one that serves. Sourced by deploy.sh; see deploy/common.sh.
+# --rollback: the revision that served before the present one. Sourced by deploy.sh; see deploy/common.sh.
 
 flags+=" rollback"
 
@@ -17,18 +17,30 @@ roll_back() {
     [ -n "$YES$DRY_RUN" ] || ask "Continue?"
     cloud run services update-traffic "$NAME" "--region=$REGION" "--to-revisions=$revision=100" --format=none
     say "Another run of deploy.sh deploys a new revision, with the settings of this one."
+    test_rollback
 }
 
-# Leaves the settings of the revision before in NOW_…
+# It served before, but nothing tells whether it did well.
+test_rollback() {
+    NOW_REVISION=$revision DEPLOYED='' URL=$NOW_URL URL_OPTION=--url=$NOW_URL SECRET=$NOW_SECRET VERSION=$NOW_VERSION
+    DATABASE=$NOW_DATABASE COLLECTION=$NOW_COLLECTION
+    smoke_test
+}
+
+# Each revision names the one that served before it, so that one which failed the smoke test is passed over: the revision
+# that came after it names the one before it. A revision of an older version of deploy.sh names none; then the next older
+# one counts. Leaves the settings of the revision that is found in NOW_…
 find_revision() {
-    local revisions each found=''
+    local revisions each found='' before=$NOW_PREVIOUS
     revisions=$(look run revisions list "--service=$NAME" "--region=$REGION" --sort-by=~metadata.creationTimestamp \
         --format='value(metadata.name)')
     for each in $revisions; do
-        if [ -n "$found" ]; then
+        has "$revisions" "$before" || before='' # it was deleted
+        if [ -n "$found" ] && [ "${before:-$each}" = "$each" ]; then
             look run revisions describe "$each" "--region=$REGION" --format=json >"$SCRATCH/revision.json"
             assign_state "$SCRATCH/service.json" "$SCRATCH/revision.json"
             [ "$NOW_READY" != True ] || { revision=$each && return; }
+            before=$NOW_PREVIOUS
         fi
         [ "$each" != "$serving" ] || found=true
     done

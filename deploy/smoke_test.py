@@ -58,7 +58,11 @@ _FIRESTORE_REASONS = {
 
 
 class SmokeTestError(Exception):
-    """Raised if the endpoint does not behave as expected; the text is one line that says how."""
+    """Raised if the test cannot be carried out from here, or finds a fault; the text is one line that says why."""
+
+
+class WrongAnswerError(SmokeTestError):
+    """Raised if the endpoint itself is at fault: it answers a delivery wrongly or not in time, or stores no event."""
 
 
 class _TemporaryError(SmokeTestError):
@@ -69,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the test.
 
     Returns:
-        The exit status: 0 passed, 1 failed, 2 a wrong argument.
+        The exit status: 0 passed; 1 not tested, because this machine could not connect, or not all of it; 2 a wrong
+        argument; 3 the endpoint is at fault.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -82,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         _run(options, token, secrets)
     except SmokeTestError as error:
         print(f"The smoke test failed: {error}.", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, WrongAnswerError) else 1
     return 0
 
 
@@ -130,6 +135,8 @@ def _test(url: str, secrets: list[str], documents: str, token: str, patience: fl
         _expect_refusal("a tampered event", "a body that differs from its signature is refused", *delivered)
     finally:
         status, reason = _delete(f"{documents}/{event_id}", token)
+    if status == 404:  # noqa: PLR2004 - an HTTP status
+        raise WrongAnswerError(f"the document {event_id}, whose delivery was answered with 200, is not in {documents}")
     if status != 200:  # noqa: PLR2004 - an HTTP status
         answer = f"{status or 'nothing'} ({reason})"
         raise SmokeTestError(f"deleting the synthetic document {event_id} from Firestore was answered with {answer}")
@@ -193,18 +200,23 @@ def _deliver_until_stored(url: str, body: bytes, secret: str, patience: float, l
             return _say(line)
         limit = min(patience, _OLD_INSTANCES) if status == 400 else patience  # noqa: PLR2004 - an HTTP status
         if time.monotonic() - began > limit:
-            name = line.partition(":")[0]
-            raise SmokeTestError(f"{name} was answered with {_answer(status, answer)} instead of 200")
+            raise _unexpected(line.partition(":")[0], status, answer, 200)
         _say(f"the endpoint does not accept events yet: {_answer(status, answer)}")
         time.sleep(_PAUSE)
 
 
 def _expect_refusal(name: str, proof: str, status: int, answer: str) -> None:
     if status == 200:  # noqa: PLR2004 - an HTTP status
-        raise SmokeTestError(f"{name} was answered with 200 instead of 400: the endpoint verifies no signatures")
+        raise WrongAnswerError(f"{name} was answered with 200 instead of 400: the endpoint verifies no signatures")
     if status != 400:  # noqa: PLR2004 - an HTTP status
-        raise SmokeTestError(f"{name} was answered with {_answer(status, answer)} instead of 400")
+        raise _unexpected(name, status, answer, 400)
     _say(f"{name}: 400 ({proof})")
+
+
+def _unexpected(name: str, status: int, answer: str, wanted: int) -> SmokeTestError:
+    """Return the error for an answer; without one, the fault may be this machine's."""
+    kind = WrongAnswerError if status else SmokeTestError
+    return kind(f"{name} was answered with {_answer(status, answer)} instead of {wanted}")
 
 
 def _answer(status: int, answer: str) -> str:
@@ -307,10 +319,12 @@ def _instant(text: str) -> tuple[str, str]:
 
 
 def _delete(document: str, token: str) -> tuple[int, str]:
-    """Delete a document that must exist."""
-    status, answer = _request(
-        "DELETE", f"{document}?currentDocument.exists=true", _authorization(document, token), None
-    )
+    """Delete a document that must exist; return the status and the reason, which is 404 if it does not exist."""
+    headers = _authorization(document, token)
+    try:
+        status, answer = _request("DELETE", f"{document}?currentDocument.exists=true", headers, None)
+    except SmokeTestError as error:  # must not hide what the endpoint answered
+        return 0, str(error)
     return status, _FIRESTORE_REASONS.get(status, answer)
 
 
@@ -326,7 +340,8 @@ def _request(method: str, url: str, headers: dict[str, str], body: bytes | None)
     """Send a request.
 
     Returns:
-        The status and the body; or 0 and the reason why there is no answer.
+        The status and the body; or 0 and the reason why there is no answer. A server that takes the request and does
+        not answer in time counts as 504, which a gateway in front of it would answer.
 
     Raises:
         SmokeTestError: the server's certificate cannot be verified, so that a further attempt would not help.
@@ -337,6 +352,8 @@ def _request(method: str, url: str, headers: dict[str, str], body: bytes | None)
             return response.status, response.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         return error.code, " ".join(error.read().decode("utf-8", "replace").split())[:300]
+    except socket.timeout:  # noqa: UP041 - Python 3.8; while connecting it is the reason of a URLError
+        return 504, f"{urllib.parse.urlsplit(url).hostname} does not answer within {_TIMEOUT:g} s"
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         return 0, _no_answer(urllib.parse.urlsplit(url).hostname or url, reason)
@@ -353,7 +370,7 @@ def _no_answer(host: str, reason: object) -> str:
     if isinstance(reason, ConnectionRefusedError):
         return f"{host} refuses the connection"
     if isinstance(reason, (socket.timeout, TimeoutError)):
-        return f"{host} does not answer within {_TIMEOUT:g} s"
+        return f"no connection to {host} within {_TIMEOUT:g} s"
     return f"the connection to {host} failed: {reason or type(reason).__name__}"
 
 

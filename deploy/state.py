@@ -63,16 +63,18 @@ def _read(path: str) -> Any:
 
 def _function(function: Any) -> dict[str, Any]:
     build, config = function.get("buildConfig", {}), function.get("serviceConfig", {})
-    errors = [each for each in function.get("stateMessages", []) if each.get("severity") == "ERROR"]
     return {
         "EXISTS": "true" if function else "",
-        "STATE": "failed" if errors else function.get("state", ""),
+        "STATE": _state(function),
         "FLAGS": function.get("labels", {}).get("flags", ""),
-        "RUNTIME": build.get("runtime", ""),
         "ENTRY_POINT": build.get("entryPoint", ""),
-        "BUILD_SERVICE_ACCOUNT": build.get("serviceAccount", "").rpartition("/")[2],
         "URL": config.get("uri", ""),
     }
+
+
+def _state(function: Any) -> str:
+    errors = [each for each in function.get("stateMessages", []) if each.get("severity") == "ERROR"]
+    return "failed" if errors else str(function.get("state", ""))
 
 
 def _service(service: Any) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def _service(service: Any) -> dict[str, Any]:
 def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
     """Return the settings of the revision that serves; without a service those of the function."""
     config = function.get("serviceConfig", {})
+    serves = not revision and _state(function) == "ACTIVE"  # what the last deployment made
     container = _container(service, revision)
     environment, secret = _environment(function, service, revision)
     limits = container.get("containers", [{}])[0].get("resources", {}).get("limits", {})
@@ -99,6 +102,7 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         **{name: environment.get(variable, default) for variable, (name, default) in _ENVIRONMENT.items()},
         "ORGANIZATION_ID": ",".join(environment.get("DT_ORGANIZATION_ID", "").replace(",", " ").split()),
         "SOURCE": environment.get("SOURCE_DIGEST", ""),
+        "PREVIOUS": environment.get("PREVIOUS_REVISION", ""),
         "FIXED": ";".join(f"{name}={environment.get(name, '')}" for name in _FIXED),
         "SECRET": secret[0],
         "VERSION": secret[1],
@@ -110,8 +114,27 @@ def _settings(function: Any, service: Any, revision: Any) -> dict[str, Any]:
         "CPU": _cpu(limits.get("cpu", config.get("availableCpu", ""))),
         "MEMORY": limits.get("memory", config.get("availableMemory", "")),
         "TIMEOUT": container.get("timeoutSeconds", config.get("timeoutSeconds", "")),
-        "MIN_INSTANCES": config.get("minInstanceCount", 0),
-        "MAX_INSTANCES": config.get("maxInstanceCount", ""),
+        **_deployment(function, "" if serves else environment.get("DEPLOYED_WITH", "")),
+    }
+
+
+def _deployment(function: Any, recorded: str) -> dict[str, Any]:
+    """Return the settings that are read from the function, which shows those of its last deployment.
+
+    Args:
+        function: the function.
+        recorded: runtime, build account, minimum and maximum of instances, separated by commas, of a revision that
+            another deployment made; empty if the last one made it, and if the revision has no record.
+    """
+    build, config = function.get("buildConfig", {}), function.get("serviceConfig", {})
+    account = build.get("serviceAccount", "").rpartition("/")[2]
+    last = build.get("runtime", ""), account, config.get("minInstanceCount", 0), config.get("maxInstanceCount", "")
+    runtime, account, minimum, maximum = recorded.split(",") if recorded else last
+    return {
+        "RUNTIME": runtime,
+        "BUILD_SERVICE_ACCOUNT": account,
+        "MIN_INSTANCES": minimum,
+        "MAX_INSTANCES": maximum,
     }
 
 

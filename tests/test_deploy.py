@@ -232,6 +232,7 @@ def test_the_deployed_function(first: tuple[Finished, State, list[Any]]) -> None
     assert re.fullmatch("[0-9a-f]{40}", digest)
     assert service["environmentVariables"] == {
         "SOURCE_DIGEST": digest,
+        "DEPLOYED_WITH": f"python313,{BUILDER.partition(':')[2]},0,10",
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "FUNCTION_USE_ASGI": "true",
         "FIRESTORE_DATABASE": "(default)",
@@ -577,7 +578,7 @@ def test_a_given_secret(cloud: Deployer) -> None:
 
 
 def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
-    """A new revision that fails the smoke test gets no deliveries; the same command tries again."""
+    """A new revision that fails the smoke test gets no deliveries, nor by --rollback; the same command tries again."""
     service = cloud.plane.state.services["dataconnector-endpoint"]
     before = service["status"]["traffic"][0]["revisionName"]
     cloud.plane.faulty = {f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"}
@@ -587,6 +588,8 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     plain = cloud.run("--dry-run")
     repeated = cloud.run("--yes", "--log-level", "WARNING")
     by_hand = cloud.run("--yes", "--rollback")
+    deliveries = cloud.plane.endpoints["dataconnector-endpoint"].statuses[-3:]
+    further = cloud.run("--yes", "--rollback", "--force")
     last = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
 
     assert failed.returncode == 1
@@ -598,7 +601,100 @@ def test_a_bad_revision_is_rolled_back(cloud: Deployer) -> None:
     assert environment(cloud.plane)["LOG_LEVEL"] == "WARNING"
     assert "RETENTION_DAYS" not in environment(cloud.plane)  # the failed revision had it, and this run did not name it
     assert by_hand.returncode == 0, by_hand.stderr
-    assert last[0]["revisionName"] != repeated.stdout
+    assert [(each["revisionName"], each["percent"]) for each in last] == [(before, 100)]  # not the one that failed
+    assert "a new event: 200" in by_hand.stderr
+    assert deliveries == [200, 200, 400]
+    assert further.returncode == 1
+    assert f"There is no revision before {before} that can serve" in further.stderr
+
+
+def test_settings_of_a_revision_that_was_rolled_back(
+    cloud: Deployer, first: tuple[Finished, State, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only the function's last deployment shows does not come from one that was rolled back or that failed."""
+    cloud.plane.faulty = {f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"}
+    options = ["--runtime", "python312", "--build-service-account", "another-builder"]
+    options += ["--min-instances", "1", "--max-instances", "5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.plane, "deploy", lambda *_: "")
+        failed = cloud.run("--yes", *options, DEPLOY_PATIENCE="0")
+    last = cloud.plane.state.functions[FUNCTION]
+
+    later = cloud.run("--dry-run")
+    cloud.plane.reset(copy.deepcopy(first[1]))
+    function = cloud.plane.state.functions[FUNCTION]
+    function["state"], function["serviceConfig"]["maxInstanceCount"] = "FAILED", 1000
+    unbuilt = cloud.run("--dry-run")
+    function["state"] = "ACTIVE"
+    by_hand = cloud.run("--dry-run")
+
+    assert "Instances ≤ 10\n" in unbuilt.stderr
+    assert "Instances ≤ 1000\n" in by_hand.stderr
+    assert "All deliveries go back" in failed.stderr
+    assert (last["buildConfig"]["runtime"], last["serviceConfig"]["maxInstanceCount"]) == ("python312", 5)
+    assert later.returncode == 0, later.stderr
+    assert re.findall("(?m)^(?:Runtime|Instances).*", later.stderr) == [
+        "Runtime     python313",
+        "Instances ≥ 0",
+        "Instances ≤ 10",
+    ]
+    (command,) = re.findall("gcloud functions deploy .*", later.stdout)
+    for option in ("--runtime=python313 ", "--min-instances=0 ", "--max-instances=10 "):
+        assert option in command
+    assert f"--build-service-account=projects/{PROJECT}/serviceAccounts/dataconnector-build@" in command
+
+
+def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path: Path) -> None:
+    """Without a connection, or the right to delete its document, the new revision stays; the same command tests it."""
+    python = tmp_path / "python3"
+    proxy = '*smoke_test.py*) export http_proxy=http://127.0.0.1:1 no_proxy="" ;;'
+    python.write_text(f'#!/bin/sh\ncase "$*" in {proxy} esac\nexec {cloud.folder}/bin/python3 "$@"\n')
+    python.chmod(0o755)
+    path = f"{tmp_path}:{cloud.folder}/bin:{os.environ['PATH']}"
+
+    unreachable = cloud.run("--yes", "--log-level", "WARNING", PATH=path, DEPLOY_PATIENCE="0")
+    cloud.plane.errors = {"DELETE .*/documents/": (403, "Missing or insufficient permissions.", 1)}
+    forbidden = cloud.run("--yes", "--log-level", "ERROR")
+    (serving,) = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
+    before, newest = (f"dataconnector-endpoint-{cloud.plane.made - back:05}-abc" for back in (1, 0))
+    tested = cloud.run("--yes", "--log-level", "ERROR")
+    unchanged = changed(cloud.plane)
+    cloud.plane.faulty = {newest}
+    wrong = cloud.run("--yes", DEPLOY_PATIENCE="0")
+
+    for run in (unreachable, forbidden):
+        assert run.returncode == 1
+        assert "All deliveries go back" not in run.stderr
+        last = run.stderr.splitlines()[-1]
+        assert "What is deployed stays, because this machine could not test it: check its connection to http" in last
+        assert "run the same command again" in last
+    assert "127.0.0.1 refuses the connection" in unreachable.stderr
+    assert serving["revisionName"] == newest
+    assert tested.returncode == 0, tested.stderr
+    assert unchanged == []
+    assert wrong.returncode == 1
+    assert f"Deliveries still go to {newest}. If it is at fault: ./deploy.sh --rollback sends" in wrong.stderr
+    assert f"sends them back to {before}." in wrong.stderr
+    assert changed(cloud.plane) == []
+
+
+def test_a_rollback_is_tested(cloud: Deployer) -> None:
+    """A rollback to a revision that answers wrongly as well fails, and names the one further back."""
+    oldest = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"][0]["revisionName"]
+    wrong = f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"
+    for level in ("WARNING", "ERROR"):
+        cloud.run("--yes", "--log-level", level)
+    cloud.plane.faulty = {wrong}
+
+    failed = cloud.run("--yes", "--rollback", DEPLOY_PATIENCE="0")
+    further = cloud.run("--yes", "--rollback", "--force")
+
+    assert failed.returncode == 1
+    assert f"Deliveries still go to {wrong}. If it is at fault: ./deploy.sh --rollback --force" in failed.stderr
+    assert f"sends them back to {oldest}." in failed.stderr
+    assert further.returncode == 0, further.stderr
+    serving = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"]
+    assert [(each["revisionName"], each["percent"]) for each in serving] == [(oldest, 100)]
 
 
 def test_an_organization_that_forbids_public_services(cloud: Deployer) -> None:
@@ -759,6 +855,7 @@ def test_project_and_region_from_gcloud(empty: Deployer) -> None:
         (["--memory"], "--memory"),
         (["--destroy"], "--destroy"),
         (["--rotate-secret", "--retire-secret"], "exclude each other"),
+        (["--retire-secret", "--connect-dt-project", "p"], "sign with the new secret for 13 hours"),
         (["--name", "a" * 50], "at most 49"),
         (["--connect-dt-project", "p"], "DT_SERVICE_ACCOUNT_KEY_ID"),
         (["--with-events"], "needs --remove"),

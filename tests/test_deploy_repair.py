@@ -233,6 +233,33 @@ def test_none_takes_it_away(present: Step) -> None:
     assert present.plane.changes() == []
 
 
+def test_an_interrupted_removal_goes_on(present: Step) -> None:
+    """Interrupted after the account or after the role was deleted, and run again, the removal leaves neither."""
+    present.plane.interrupts = "DELETE .*/(serviceAccounts|roles)/"
+
+    runs = [present.run("--repair-schedule", "none") for _ in range(3)]
+
+    state = present.plane.state
+    assert [run.returncode for run in runs] == [1, 1, 0], runs[-1].stderr
+    assert present.plane.changes() == []
+    assert state.roles["dataconnectorRepair"]["deleted"] is True
+    assert (state.accounts, state.policies[f"projects/{PROJECT}"].get("bindings", [])) == ([], [])
+
+
+def test_the_role_of_another_repair_stays(present: Step) -> None:
+    """The role stays while the repair of another function has it."""
+    policy = present.plane.state.policies[f"projects/{PROJECT}"]
+    other = f"serviceAccount:other-repair@{PROJECT}.iam.gserviceaccount.com"
+    policy["bindings"].append({**copy.deepcopy(policy["bindings"][0]), "members": [other]})
+    present.plane.state.accounts.append({"email": other.partition(":")[2], "displayName": "Repairs"})
+
+    run = present.run("--repair-schedule", "none")
+
+    assert run.returncode == 0, run.stderr
+    assert "deleted" not in present.plane.state.roles["dataconnectorRepair"]
+    assert [each["members"] for each in present.plane.state.policies[f"projects/{PROJECT}"]["bindings"]] == [[other]]
+
+
 def test_without_a_repair(step: Step) -> None:
     """Without the option and without a repair, nothing is looked for that would need another API."""
     step.plane.reset(State(enabled=["run.googleapis.com"]))
@@ -269,13 +296,30 @@ def test_no_secret_is_shown(deployer: Deployer, present: Step) -> None:
         (SCHEDULE[:2], KEY, "set --repair-dt-project"),
     ],
 )
-def test_what_is_missing(step: Step, options: tuple[str, ...], environ: dict[str, str], words: str) -> None:
-    """Without a key or a DT project, one line says what to set, and no job is made."""
-    run = step.run(*options, **environ)
+def test_what_is_missing(
+    step: Step, deployer: Deployer, options: tuple[str, ...], environ: dict[str, str], words: str
+) -> None:
+    """Without a key or a DT project, exit status 2 and one line that says what to set; nothing is changed."""
+    settings: dict[str, Any] = environ | proxy(step.plane)
+    run = deployer.run("--yes", *options, **settings)
 
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert words in run.stderr.splitlines()[-1]
-    assert repair_plane.jobs(step.plane) == {}
+    assert step.plane.changes() == []
+
+
+def test_a_stored_key_that_stays(present: Step, deployer: Deployer) -> None:
+    """Where a key is stored a run needs none; one that is given must have all of its parts all the same."""
+    before = copy.deepcopy(present.plane.state.secrets)
+    kept = present.run(*SCHEDULE)
+    settings: dict[str, Any] = proxy(present.plane)
+    refused = deployer.run("--dt-key-stdin", given="one line", **settings)
+
+    assert kept.returncode == 0, kept.stderr
+    assert refused.returncode == 2
+    assert "Standard input must hold key id, secret and e-mail address" in refused.stderr.splitlines()[-1]
+    assert present.plane.changes() == []
+    assert present.plane.state.secrets == before
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,50 @@ def test_a_lasting_400_fails_before_the_patience_ends(
 
 
 @pytest.mark.parametrize(
+    ("statuses", "words"),
+    [
+        ([403], "a new event was answered with 403 (the endpoint is not public"),
+        ([500], "a new event was answered with 500"),
+        ([200], "a tampered event was answered with 200 instead of 400"),
+        ([200, 200, 503], "a tampered event was answered with 503"),
+    ],
+)
+def test_a_wrong_answer_has_its_own_exit_status(
+    refusing: Callable[..., str], smoke: Smoke, statuses: list[int], words: str
+) -> None:
+    """An answer that a good endpoint does not give, from the function or from the platform, is exit status 3."""
+    run = smoke("--url", refusing(*statuses))
+
+    assert run.returncode == 3
+    assert words in run.stderr.splitlines()[-1]
+
+
+def test_an_event_that_is_not_in_firestore(refusing: Callable[..., str], smoke: Smoke) -> None:
+    """An endpoint that answers as it should, but whose event is not in the collection, is at fault."""
+    run = smoke("--url", refusing(200, 200, 400))
+
+    assert run.returncode == 3
+    assert "whose delivery was answered with 200, is not in http" in run.stderr.splitlines()[-1]
+
+
+def test_a_failed_deletion_does_not_hide_a_wrong_answer(refusing: Callable[..., str], smoke: Smoke) -> None:
+    """The endpoint's wrong answer counts, although Firestore cannot be reached either."""
+    run = smoke("--url", refusing(500), "--documents", "http://127.0.0.1:1/v1/projects/p/databases/d/documents/events")
+
+    assert run.returncode == 3
+    assert "answered with 500" in run.stderr.splitlines()[-1]
+
+
+def test_a_silent_endpoint_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes a delivery and does not answer in time counts as a gateway that says 504."""
+    monkeypatch.setattr(smoke_test, "_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+        assert smoke_test._request("POST", url, {}, b"{}") == (504, "127.0.0.1 does not answer within 0.2 s")
+
+
+@pytest.mark.parametrize(
     ("url", "reason"),
     [
         ("http://127.0.0.1:1/", "127.0.0.1 refuses the connection"),
