@@ -2,10 +2,11 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -16,10 +17,11 @@ from google.cloud.firestore import AsyncClient
 from google.cloud.firestore_v1.types import Document, ListenResponse, TargetChange
 
 from tests.events import envelope
+from tests.query_recorder import QueryRecorder
 from tests.tcp_proxy import TcpProxy
 from tests.viewer import store
+from viewer import connection, queries
 from viewer import feed as feed_module
-from viewer import queries
 from viewer.connection import Source, StoreError
 from viewer.documents import read
 from viewer.feed import Feed
@@ -68,6 +70,11 @@ async def step_until(feed: Feed, condition: Callable[[], object]) -> None:
             await feed._step()
 
 
+def quarantined(feed: Feed) -> list[str]:
+    """Return the keys of the quarantine documents that are shown."""
+    return [key for key, _ in feed.quarantine or ()]
+
+
 def body(number: int, minutes: float = 0) -> dict[str, Any]:
     """Return the body of an event of one of many devices."""
     at = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
@@ -77,6 +84,55 @@ def body(number: int, minutes: float = 0) -> dict[str, Any]:
 def target(number: int) -> str:
     """Return the `targetName` of a device."""
     return f"projects/p/devices/d{number}"
+
+
+_NEWEST = {"touch": {"eventId": "e", "timestamp": NOW, "data": {"touch": {}}}}
+
+
+@contextmanager
+def faulted(target: str, method: str, fault: Callable[[bytes, Any], Iterator[bytes] | None]) -> Iterator[str]:
+    """Run a proxy that answers the calls of a method itself, if `fault` returns an answer to the first request.
+
+    Args:
+        target: `HOST:PORT` of the Firestore.
+        method: `Listen`, for example.
+        fault: gets the first request and the context of a call; returns serialized responses, or None to forward it.
+
+    Yields:
+        `HOST:PORT` of the proxy.
+    """
+
+    class Proxy(QueryRecorder):
+        def service(self, details: Any) -> Any:
+            handler = super().service(details)
+            if not details.method.endswith(f"/{method}"):
+                return handler
+
+            def handle(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+                first = next(requests)
+                answer = fault(first, context)
+                yield from answer or handler.stream_stream(chain([first], requests), context)
+
+            return grpc.stream_stream_rpc_method_handler(handle)
+
+    proxy = Proxy(target)
+    yield proxy.host
+    proxy.stop()
+
+
+def refuse_quarantine(request: bytes, _context: Any) -> Iterator[bytes] | None:
+    """Refuse a listener of the quarantine."""
+    if b"events_quarantine" not in request:
+        return None
+    cause = {"code": grpc.StatusCode.PERMISSION_DENIED.value[0], "message": "no"}
+    change = {"target_change_type": _CHANGE.REMOVE, "target_ids": [1], "cause": cause}
+    return iter([ListenResponse.serialize(ListenResponse(target_change=change))])
+
+
+def unimplemented(_request: bytes, context: Any) -> Iterator[bytes]:
+    """Answer as a server that does not know the method."""
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown")
+    return iter(())
 
 
 class TestFeed:
@@ -91,7 +147,7 @@ class TestFeed:
             async with running_feed(source) as feed:
                 first = feed.queries.connection.reads
                 assert first <= 2 * queries.RECENT + 1
-                listens = feed.queries.connection.listens
+                listens = feed.queries.connection.supports_listeners
                 for _ in range(5):
                     await feed._step()
                 idle = feed.queries.connection.reads - first
@@ -152,19 +208,18 @@ class TestFeed:
         asyncio.run(load())
 
     def test_many_events_at_once_are_shown(self, source: Source) -> None:
-        """More events than a local Firestore may send again at each change are shown, each once, and few sent again."""
+        """More events between two looks than a listener of the emulator finds are shown, each once."""
         database = firestore.Client(project=source.project)
-        count = 2 * feed_module._FEW
+        count = 2 * queries._OF_EMULATOR
 
         async def follow() -> None:
             async with running_feed(source) as feed:
                 for start in range(0, count, 20):
                     await asyncio.to_thread(store, database, [body(number) for number in range(start, start + 20)])
-                    await feed._step()
                 await step_until(feed, lambda: len(feed.sensors.by_target) >= count)
                 shown = [event.event_id for event in feed.events]
                 assert sorted(shown) == sorted(f"event{number}" for number in range(count))
-                assert len(feed._new_events._sent) <= feed_module._FEW
+                assert len(feed._new_events._sent) <= queries._OF_EMULATOR
 
         asyncio.run(follow())
 
@@ -181,13 +236,15 @@ class TestFeed:
             async with running_feed(source) as feed:
                 feed.quarantine_pages = 1
                 await feed._step()
-                assert [key for key, _ in feed.quarantine] == ["backfilled", "1", "2", "3", "4"]
+                assert quarantined(feed) == ["backfilled", "1", "2", "3", "4"]
                 before = feed.queries.connection.reads
                 await feed._step()
-                expected = 0 if feed.queries.connection.listens else 3  # one of events, the newest of both kinds
+                expected = (
+                    0 if feed.queries.connection.supports_listeners else 3
+                )  # one of events, the newest of both kinds
                 assert feed.queries.connection.reads - before == expected
                 documents.document("new").set({"body": b"{}", "backfilledAt": now + HOUR})
-                await step_until(feed, lambda: feed.quarantine[0][0] == "new")
+                await step_until(feed, lambda: quarantined(feed)[0] == "new")
 
         asyncio.run(follow())
 
@@ -205,20 +262,21 @@ class TestListening:
             async with running_feed(listening) as feed:
                 feed.quarantine_pages = 1
                 await feed._step()
-                assert {key for key, _ in feed.quarantine} == {"a", "b", "c"}
+                assert set(quarantined(feed)) == {"a", "b", "c"}
                 documents.document("a").update({"resolvedAt": NOW})
-                await step_until(feed, lambda: {key for key, _ in feed.quarantine} == {"b", "c"})
+                await step_until(feed, lambda: set(quarantined(feed)) == {"b", "c"})
                 documents.document("b").delete()
-                await step_until(feed, lambda: {key for key, _ in feed.quarantine} == {"c"})
+                await step_until(feed, lambda: set(quarantined(feed)) == {"c"})
                 feed.quarantine_pages = 0
                 await feed._step()
-                assert [query.listening_since for query in feed._quarantine] == [None, None]
+                assert [query.began_at for query in feed._quarantine] == [None, None]
 
         asyncio.run(follow())
 
     def test_a_listener_is_renewed(self, listening: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A listener is renewed from the newest event on, so that what is shown is not read again."""
+        """A listener is renewed from a little before the newest event, so that what is shown is hardly read again."""
         monkeypatch.setattr(feed_module, "_RENEW", timedelta(0))
+        monkeypatch.setattr(queries, "LATE", timedelta(0))
         database = firestore.Client(project=listening.project)
         store(database, [body(number) for number in range(30)])
 
@@ -267,7 +325,7 @@ class TestListening:
 
         async def follow() -> None:
             async with running_feed(listening) as feed:
-                store(database, [body(2, LATE / timedelta(minutes=2))])
+                store(database, [body(2, minutes=0.5 * LATE.total_seconds() / 60)])
                 await step_until(feed, lambda: target(2) in feed.sensors.by_target)
                 assert len(feed.events) == 2
 
@@ -291,8 +349,85 @@ class TestListening:
                     await feed._step()
                 assert feed.version == version
                 assert [event.event_id for event in feed.events] == ["event1", "event2", "event4"]
+                database.document("events/event4").delete()  # so that event1 is one of the newest three again
+                await step_until(feed, lambda: "event4" not in {each.key for each in feed._new_events._sent.values()})
+                await feed._step()
+                assert [event.event_id for event in feed.events] == ["event1", "event2", "event4"]
 
         asyncio.run(follow())
+
+    def test_after_silence_the_devices_are_read(
+        self, listening: Source, emulator_host: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a silence with more events than a query finds, all sensors are up to date, also with the page open."""
+        proxy = TcpProxy(emulator_host)
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", proxy.host)
+        monkeypatch.setattr(queries, "_OF_EMULATOR", 3)
+        monkeypatch.setattr(connection, "_SECONDS", 2.0)
+        patch = pytest.MonkeyPatch()
+        patch.setenv("FIRESTORE_EMULATOR_HOST", emulator_host)
+        database = firestore.Client(project=listening.project)
+        patch.undo()
+        store(database, [body(0)])
+
+        async def follow() -> None:
+            async with running_feed(listening) as feed:
+                feed.quarantine_pages = 1
+                await feed._step()
+                proxy.silence()
+                store(database, [body(number) for number in range(1, 8)])
+                for number in range(1, 8):
+                    device = {"targetName": target(number), "lastSeen": datetime.now(UTC), "newest": _NEWEST}
+                    database.document(f"devices/d{number}").set(device)
+                await feed._step()
+                assert target(7) not in feed.sensors.by_target
+                monkeypatch.setattr(feed_module, "_RENEW", timedelta(0))  # as after fifteen minutes
+                await feed._step()
+                monkeypatch.setattr(feed_module, "_RENEW", timedelta(minutes=15))
+                await feed._step()
+                assert feed.error == "Firestore does not answer (TimeoutError)."
+                await step_until(feed, lambda: feed.error is None)
+                assert set(feed.sensors.by_target) == {target(number) for number in range(8)}
+
+        asyncio.run(follow())
+        proxy.stop()
+
+    def test_a_message_that_cannot_be_read(
+        self, listening: Source, emulator_host: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a message that cannot be read, as the emulator sends them under load, Firestore is polled."""
+        with faulted(emulator_host, "Listen", lambda _, __: iter([b"\xff"])) as host:
+            monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
+            database = firestore.Client(project=listening.project)
+
+            async def follow() -> None:
+                async with running_feed(listening) as feed:
+                    assert not feed.queries.connection.supports_listeners
+                    store(database, [body(1)])
+                    await step_until(feed, lambda: target(1) in feed.sensors.by_target)
+
+            asyncio.run(follow())
+
+    def test_only_the_quarantine_is_refused(
+        self, listening: Source, emulator_host: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If the quarantine may not be read, the page says so, and events go on; the quarantine does not look empty."""
+        with faulted(emulator_host, "Listen", refuse_quarantine) as host:
+            monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
+            database = firestore.Client(project=listening.project)
+
+            async def follow() -> None:
+                async with running_feed(listening) as feed:
+                    feed.quarantine_pages = 1
+                    await feed._step()
+                    assert (
+                        feed.error == "Google Cloud refuses to read: the account needs the role roles/datastore.viewer."
+                    )
+                    assert feed.quarantine is None
+                    store(database, [body(1)])
+                    await step_until(feed, lambda: target(1) in feed.sensors.by_target)
+
+            asyncio.run(follow())
 
 
 class TestResult:
@@ -371,6 +506,54 @@ def test_a_failure_has_words(monkeypatch: pytest.MonkeyPatch) -> None:
         return feed.error
 
     assert asyncio.run(fail()) == "Firestore does not answer (ServiceUnavailable)."
+
+
+def test_no_failure_ends_the_feed(
+    emulator_host: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without credentials, and after a fault of its own, the feed says so once in the log, and looks again."""
+    source = use(emulator_host, monkeypatch)
+    said: list[str | None] = []
+
+    async def follow() -> None:
+        feed = Feed(Queries(source), lambda: True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("FIRESTORE_EMULATOR_HOST")
+            patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/missing")
+            await feed._step()
+            said.append(feed.error)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Queries, "position", None)
+            store(firestore.Client(project=source.project), [body(1)])
+            await feed._step()
+            await feed._step()
+            said.append(feed.error)
+        await feed._step()
+        said.append(feed.error)
+        assert set(feed.sensors.by_target) == {target(1)}
+        feed._stop()
+
+    asyncio.run(follow())
+
+    assert said == [
+        "Firestore cannot be asked (DefaultCredentialsError).",
+        "The viewer has failed (TypeError); its output says more.",
+        None,
+    ]
+    assert [record.exc_info is not None for record in caplog.records if record.name == "viewer.feed"] == [True]
+
+
+def test_an_unknown_call_is_an_error(emulator_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UNIMPLEMENTED for a query, as a wrong server answers, is an error like others."""
+    with faulted(emulator_host, "RunQuery", unimplemented) as host:
+        source = use(host, monkeypatch)
+
+        async def fail() -> str | None:
+            feed = Feed(Queries(source), lambda: True)
+            await feed._step()
+            return feed.error
+
+        assert asyncio.run(fail()) == "Firestore does not answer (MethodNotImplemented)."
 
 
 def test_documents_are_read_as_the_client_reads_them(source: Source) -> None:

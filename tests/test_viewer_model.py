@@ -225,6 +225,12 @@ class TestText:
         assert to_csv([Band(NOW, NOW, "=cmd()")]).splitlines()[1].endswith(",'=cmd()")
         assert to_csv([]).strip() == "time"
 
+    def test_the_last_time_of_all(self) -> None:
+        """An event of the year 9999 is read like any other."""
+        last = datetime.max.replace(tzinfo=UTC)
+
+        assert read_event("e", document(at=last)).at == last
+
     @pytest.mark.parametrize(
         ("seconds", "text"),
         [(-5, "just now"), (59, "just now"), (60, "1 min ago"), (7199, "1 h ago"), (86_400 * 3, "3 d ago")],

@@ -24,6 +24,7 @@ from receiver.values import fill_fields
 from tests.browser import find_browser, running_browser
 from tests.events import DATA, envelope
 from tests.viewer import running_viewer
+from viewer.queries import DEVICES
 
 _NAME = "python -m tests.viewer_size"
 _PROJECT = "demo-viewer-size"
@@ -41,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 @click.command(
     epilog=command_line.examples(f"{_NAME} --devices 100 --events 1000", f"{_NAME} --store emulator --events 200000")
 )
-@click.option("--devices", metavar="N", type=command_line.COUNT, default=10_000, show_default=True)
-@click.option("--events", metavar="N", type=command_line.COUNT, default=1_000_000, show_default=True)
+@click.option("--devices", metavar="N", type=click.IntRange(2, DEVICES), default=10_000, show_default=True)
+@click.option("--events", metavar="N", type=click.IntRange(2), default=1_000_000, show_default=True)
 @click.option("--rounds", metavar="N", type=command_line.COUNT, default=5, show_default=True, help="Viewers to start.")
 @click.option("--store", type=click.Choice(["embedded", "emulator"]), default="embedded", show_default=True)
 def _measure(*, devices: int, events: int, rounds: int, store: Any) -> None:
@@ -104,15 +105,15 @@ def _body(device: int, event_type: str, key: str, at: datetime) -> dict[str, Any
 
 def _round(browser: Browser, log: Path, devices: int) -> dict[str, float]:
     """Start a viewer, and return seconds until its pages show their content, and its memory in MiB."""
-    with running_viewer(log) as url:
-        page = browser.new_page()
+    with running_viewer(log) as url, browser.new_context() as context:
+        page = context.new_page()
         page.set_default_timeout(_PATIENCE)
         first = _seconds(lambda: _open(page, url, ".sensor"))
         rest = _seconds(lambda: page.get_by_text(re.compile(rf"^{devices:,} sensors( · [^…]*)?$")).wait_for())
         found = {
             "firstSensors": first,
             "allSensors": first + rest,
-            "secondPage": _seconds(lambda: _open(browser.new_page(), url, ".sensor")),
+            "secondPage": _seconds(lambda: _open(context.new_page(), url, ".sensor")),
             "history": _seconds(lambda: _open(page, f"{url}history?sensor=projects/p/devices/d000001", "tbody tr")),
             "deliveries": _seconds(lambda: _open(page, f"{url}deliveries", ".latest tbody tr")),
         }

@@ -1,4 +1,4 @@
-"""The application: its pages, the guard before them, and the poller behind them."""
+"""The application: its pages, the guard before them, and the feed behind them."""
 
 from nicegui import Client, app, background_tasks, ui
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from google.api_core.exceptions import (
     FailedPrecondition,
     GoogleAPICallError,
-    MethodNotImplemented,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
@@ -60,20 +59,27 @@ class Connection:
 
     Attributes:
         reads: how many documents were read, at least one for each query.
-        listens: whether Firestore can listen, as far as is known.
+        supports_listeners: False once Firestore was found not to.
     """
 
     def __init__(self, source: Source) -> None:
         """Connect at the first query."""
         self.reads = 0
-        self.listens = True
+        self.supports_listeners = True
         self._source = source
         self._client: AsyncClient | None = None
 
     def collection(self, name: str) -> Any:
-        """Return the reference of a collection."""
+        """Return the reference of a collection.
+
+        Raises:
+            StoreError: there are no credentials.
+        """
         if self._client is None:
-            self._client = AsyncClient(project=self._source.project, database=self._source.database)
+            try:
+                self._client = AsyncClient(project=self._source.project, database=self._source.database)
+            except GoogleAuthError as error:
+                raise StoreError(f"Firestore cannot be asked ({type(error).__name__}).") from error
         return self._client.collection(name)
 
     async def read(self, query: Any) -> list[Found]:
@@ -103,13 +109,10 @@ class Connection:
 
         Raises:
             StoreError: Firestore does not answer.
-            MethodNotImplemented: it does not know the call.
         """
         try:
             async with asyncio.timeout(_SECONDS):
                 return await call
-        except MethodNotImplemented:
-            raise
         except (GoogleAPICallError, RetryError, GoogleAuthError, TimeoutError) as error:
             self._client = None  # gRPC would wait for up to two minutes before it connects again
             text = next((text for kind, text in _REASONS.items() if isinstance(error, kind)), None)

@@ -46,17 +46,17 @@ def _content(feed: Feed) -> None:
     nothing = empty("No event is stored yet. ./run.sh plays simulated sensors:", "./run.sh")
 
     def open_body(key: str) -> None:
-        document = dict(feed.quarantine).get(key)
+        document = dict(feed.quarantine or ()).get(key)
         if document:
             show_text(str(document.get("reason")), _body(document))
 
     refused.on("rowClick", lambda click: open_body(click.args["id"]), js_handler="(_, row) => emit({id: row.id})")
 
     def show() -> None:
-        refused.rows = [_refused_row(key, document) for key, document in feed.quarantine]
+        refused.rows = [_refused_row(key, document) for key, document in feed.quarantine or ()]
         latest.rows = [event_row(event) for event in sorted(feed.events, key=_received, reverse=True)]
         refused.set_visibility(bool(feed.quarantine))
-        clean.set_visibility(not feed.quarantine)
+        clean.set_visibility(feed.quarantine == [])
         nothing.set_visibility(feed.loaded and not feed.events)
 
     show()

@@ -1,6 +1,7 @@
 """What all open pages share: the sensors and the latest events, read once and kept up to date while a page is open."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,12 +9,14 @@ from typing import Any, NoReturn
 
 from viewer.connection import StoreError
 from viewer.model import Event, Sensors
-from viewer.queries import EPOCH, QUARANTINE, RECENT, WITHOUT_DEVICES, Queries, events, quarantined_at
+from viewer.queries import EPOCH, LATE, QUARANTINE, RECENT, WITHOUT_DEVICES, Queries, events, quarantined_at
 
 LOOK = 1.0  # seconds
 _RENEW = timedelta(minutes=15)  # less than queries.AHEAD
-_FEW = 50  # documents that a local Firestore may send again at each change
-_STALE = timedelta(seconds=30)  # without a look, before the documents of devices are read again
+_GAPS = timedelta(seconds=30)  # at least, between two reads of the devices whose events were missed
+_REMEMBERED = 2_000  # events that are not new if the query finds them again
+
+_LOG = logging.getLogger(__name__)
 
 
 class Feed:
@@ -23,7 +26,7 @@ class Feed:
         sensors: all that are known.
         events: the latest ones, the newest last.
         quarantine: keys and documents that are not resolved, the newest first; kept up to date while
-            `quarantine_pages` is not 0.
+            `quarantine_pages` is not 0; None before the first read.
         quarantine_pages: how many open pages show the quarantine.
         loaded: whether the first read is complete.
         error: why Firestore does not answer; None if it does.
@@ -35,15 +38,16 @@ class Feed:
         self.queries = queries
         self.sensors = Sensors()
         self.events: deque[Event] = deque(maxlen=RECENT)
-        self.quarantine: list[tuple[str, dict[str, Any]]] = []
+        self.quarantine: list[tuple[str, dict[str, Any]]] | None = None
         self.quarantine_pages = 0
         self.loaded = False
         self.error: str | None = None
         self.version = 0
         self._watched = watched
         self._position = EPOCH  # of the newest event
-        self._seen: set[str] = set()  # ids of the latest events, and of those that the query still finds
-        self._looked_at: datetime | None = None
+        self._seen: dict[str, None] = {}  # ids of events, those that were found last at the end
+        self._gap: datetime | None = None  # after which events were missed
+        self._filled_at = EPOCH
         self._new_events = queries.new_events(lambda: self._position)
         self._quarantine = queries.quarantine()
 
@@ -63,10 +67,18 @@ class Feed:
             await self._look()
             await self._look_at_quarantine()
         except StoreError as error:
-            changed, self.error = str(error) != self.error, str(error)
+            self._say(str(error))
+        except Exception as error:  # noqa: BLE001 - the pages must not stand still without a word
+            if self._say(f"The viewer has failed ({type(error).__name__}); its output says more."):
+                _LOG.exception("The viewer has failed.")
         else:
-            changed, self.error = self.error is not None, None
+            self._say(None)
+
+    def _say(self, error: str | None) -> bool:
+        """Set the error, and return whether it is another one than before."""
+        changed, self.error = error != self.error, error
         self.version += changed
+        return changed
 
     def _stop(self) -> None:
         for query in (self._new_events, *self._quarantine):
@@ -88,29 +100,39 @@ class Feed:
             self.version += 1
 
     async def _look(self) -> None:
-        found = events(await self._new_events.look())
-        before, self._looked_at = self._looked_at, datetime.now(UTC)
-        self.version += self._add(found)
-        self._renew(len(found), self._looked_at)
-        gap = len(found) == RECENT and before is not None and self._looked_at - before > _STALE
-        if gap and before and self.queries.source.devices:
-            await self._read_devices(since=before - _STALE)
-
-    def _renew(self, found: int, now: datetime) -> None:
-        """Begin after the newest event, since the end of a query is fixed while Firestore listens."""
-        since = self._new_events.listening_since
-        if since and (now - since > _RENEW or (self.queries.source.is_local and found > _FEW)):
+        begins = self._new_events.began_at is None
+        try:
+            found = events(await self._new_events.look())
+        except StoreError:
+            self._stop()  # a listener that stays would keep a connection that is lost
+            raise
+        before, now = self._position, datetime.now(UTC)
+        new = self._add(found)
+        self.version += bool(new)
+        if begins and new == len(found) >= self.queries.window:
+            self._gap = self._gap or before
+        began_at = self._new_events.began_at
+        if began_at and now - began_at > _RENEW:  # the end of a query is fixed while there is a listener
             self._new_events.close()
+        await self._fill_gap(now)
 
-    def _add(self, found: list[Event]) -> bool:
-        """Add the events that are new, and return whether there were any."""
+    async def _fill_gap(self, now: datetime) -> None:
+        """Bring those sensors up to date of which events were missed, because too many came at once."""
+        if self._gap and self.queries.source.devices and now - self._filled_at > _GAPS:
+            await self._read_devices(since=self._gap - LATE)
+            self._gap, self._filled_at = None, now
+
+    def _add(self, found: list[Event]) -> int:
+        """Add the events that are new, and return how many there were."""
         new = [event for event in found if event.event_id not in self._seen]
         for event in sorted(new, key=self.queries.position):
             self.sensors.add_event(event)
             self.events.append(event)
             self._position = max(self._position, self.queries.position(event))
-        self._seen = {event.event_id for event in (*found, *self.events)}
-        return bool(new)
+        ids = dict.fromkeys(event.event_id for event in found)
+        known = [each for each in self._seen if each not in ids]
+        self._seen = dict.fromkeys([*known, *ids][-_REMEMBERED:])
+        return len(new)
 
     async def _look_at_quarantine(self) -> None:
         if not self.quarantine_pages:

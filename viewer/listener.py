@@ -1,6 +1,6 @@
 """Listens to a query: Firestore sends what it finds, and then each change.
 
-Firestore's own client does that in threads, and does not tell when Firestore no longer answers.
+Firestore's own client listens in threads, and does not tell when Firestore no longer answers.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ async def listen(query: Any) -> AsyncGenerator[dict[str, Any], None]:
         query: an `AsyncQuery`.
 
     Raises:
-        MethodNotImplemented: this Firestore cannot listen.
+        MethodNotImplemented: this Firestore does not support listeners.
+        DataLoss: a message could not be read.
         GoogleAPICallError, GoogleAuthError: the stream has ended.
     """
     client = query._client  # noqa: SLF001
@@ -31,6 +32,8 @@ async def listen(query: Any) -> AsyncGenerator[dict[str, Any], None]:
     sent, result = asyncio.create_task(_send(stream, query)), Result()
     try:
         while (response := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            if response is None:  # the emulator sends such messages if a write comes while a listener begins
+                raise from_grpc_status(grpc.StatusCode.DATA_LOSS, "A message could not be read.")
             if result.add(ListenResponse.pb(response)):
                 yield result.documents
         raise from_grpc_status(grpc.StatusCode.UNAVAILABLE, "The stream has ended.")

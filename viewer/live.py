@@ -6,20 +6,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, MethodNotImplemented
+from google.api_core.exceptions import DataLoss, GoogleAPICallError, MethodNotImplemented
 from google.auth.exceptions import GoogleAuthError
 
-from viewer.connection import Connection
+from viewer.connection import Connection, StoreError
 from viewer.documents import Found, found
 from viewer.listener import listen
 
+_UNSUPPORTED = (MethodNotImplemented, DataLoss)  # the latter of an emulator under load, which polls do not harm
+
 
 class LiveQuery:
-    """What a query finds: sent by Firestore while it listens, else read again at each look.
-
-    Attributes:
-        listening_since: None while Firestore does not listen.
-    """
+    """What a query finds: sent by Firestore to a listener; where it supports none, read again at each look."""
 
     def __init__(self, connection: Connection, query: Callable[[], Any]) -> None:
         """Begin at the first look.
@@ -29,40 +27,49 @@ class LiveQuery:
             query: returns the `AsyncQuery`, which may be another one each time.
         """
         self._connection, self._query = connection, query
-        self.listening_since: datetime | None = None
+        self._began_at: datetime | None = None
         self._stream: asyncio.Task[None] | None = None
         self._sent: dict[tuple[str, int], Found] = {}  # by name and time of update
+        self._replaced: dict[tuple[str, int], Found] = {}  # since the last look
         self._newest: list[Found] | None = None  # of a poll: one, or none; None before the first
         self._polled: list[Found] = []
 
+    @property
+    def began_at(self) -> datetime | None:
+        """When the listener began; None while there is none."""
+        return self._began_at if self._stream and not self._stream.done() else None
+
     async def look(self) -> list[Found]:
-        """Return what the query finds, in any order.
+        """Return what the query finds, and before that what it found since the last look and no longer finds.
 
         Raises:
             StoreError: Firestore does not answer.
         """
-        if self._connection.listens and (self._stream is None or self._stream.done()):
+        if self._connection.supports_listeners and self.began_at is None:
             await self._listen()
-        if self._connection.listens:
-            return list(self._sent.values())
+        if self._connection.supports_listeners:
+            replaced, self._replaced = self._replaced, {}
+            return [*replaced.values(), *self._sent.values()]
         return await self._poll()
 
     def close(self) -> None:
-        """Stop listening; the next look begins again."""
+        """End the listener; the next look begins again."""
         if self._stream:
             self._stream.cancel()
-        self._stream = self.listening_since = self._newest = None
+        self._stream = None
 
     async def _listen(self) -> None:
         stream = listen(self._query())
-        self._sent = {}
+        self._sent, self._replaced = {}, {}
         try:
             self._keep(await self._connection.bounded(anext(stream)))
-        except MethodNotImplemented:
-            self._connection.listens = False
+        except StoreError as error:
+            if not isinstance(error.__cause__, _UNSUPPORTED):
+                raise
+            self._connection.supports_listeners = False
         else:
             self._connection.reads += not self._sent
-            self.listening_since = datetime.now(UTC)
+            self._began_at = datetime.now(UTC)
             self._stream = asyncio.create_task(self._follow(stream))
 
     async def _follow(self, stream: AsyncGenerator[dict[str, Any], None]) -> None:
@@ -71,11 +78,12 @@ class LiveQuery:
                 self._keep(documents)
 
     def _keep(self, documents: dict[str, Any]) -> None:
-        """Keep what a stream sent; a local Firestore sends all documents again at each change."""
+        """Keep what a stream sent; an emulator sends all documents again at each change."""
         known = self._sent
         versions = {(name, each.update_time.ToNanoseconds()): each for name, each in documents.items()}
         self._sent = {version: known.get(version) or found(each) for version, each in versions.items()}
         self._connection.reads += len(self._sent.keys() - known.keys())
+        self._replaced |= {version: each for version, each in known.items() if version not in self._sent}
 
     async def _poll(self) -> list[Found]:
         """Read one document, and all if that one is another than before."""

@@ -295,4 +295,4 @@ def _text(value: Any) -> str:
 
 
 def _time(value: Any) -> datetime | None:
-    return datetime.fromtimestamp(value.timestamp(), UTC) if isinstance(value, datetime) else None
+    return value.astimezone(UTC) if isinstance(value, datetime) else None

@@ -15,7 +15,8 @@ from viewer.model import Event, read_event
 
 DEVICES = 10_000  # the most devices that are read
 PAGE = 500  # documents of one query of devices
-RECENT = 200  # events in one poll
+RECENT = 200  # events
+_OF_EMULATOR = 50  # events of a listener, all of which an emulator sends again at each change
 WITHOUT_DEVICES = 2_000  # events in which devices are looked for where there is no collection of devices
 HISTORY = 5_000  # events of one type of a sensor
 QUARANTINE = 50
@@ -39,15 +40,20 @@ class Queries:
         """Return the newest events, the newest first."""
         return await self._newest(self._events(), limit)
 
+    @property
+    def window(self) -> int:
+        """How many events `new_events` finds at most."""
+        return _OF_EMULATOR if self.source.is_local and self.connection.supports_listeners else RECENT
+
     def new_events(self, position: Callable[[], datetime]) -> LiveQuery:
         """Return the query of the newest events after a position, as it is when the query begins."""
         return LiveQuery(self.connection, lambda: self._since(position()))
 
     def _since(self, position: datetime) -> Any:
-        after = position if self._clock == "receivedAt" else position - LATE
+        after = position - LATE if self.connection.supports_listeners else position
         query = self._events().where(filter=FieldFilter(self._clock, ">", after))
         query = query.where(filter=FieldFilter(self._clock, "<=", datetime.now(UTC) + AHEAD))
-        return query.order_by(self._clock, direction=Query.DESCENDING).limit(RECENT)
+        return query.order_by(self._clock, direction=Query.DESCENDING).limit(self.window)
 
     def position(self, event: Event) -> datetime:
         """Return a time for `new_events`: `receivedAt` in a local Firestore, `timestamp` in the cloud, at most now."""
