@@ -32,7 +32,7 @@ tests run on the embedded store, and the summary lists what was skipped.
 examples:
   ./test.sh                            the function's tests, with 100 % branch
                                        coverage of main.py and receiver/:
-                                       a good minute on two cores
+                                       one to two minutes on two cores
   ./test.sh --all                      all tests, with the same coverage:
                                        five to ten minutes on two cores
   ./test.sh tests/test_store.py -k lost

@@ -23,6 +23,7 @@ _ADVICE = (
     "or set FIRESTORE_EMULATOR_HOST."
 )
 _MAIN_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
+_LAST_PORT = 65_535
 _HTTP2_SETTINGS_TYPE, _HTTP2_FRAME_HEADER_BYTES = 4, 9
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, _HTTP2_SETTINGS_TYPE, 0, 0, 0, 0, 0))
 
@@ -135,14 +136,21 @@ def _start(stack: ExitStack, store: Store, command: list[str], file: Path, envir
 
 
 def _why(host: str) -> str:
-    name, _, port = host.rpartition(":")
-    if not name or not port.isdecimal():
+    if (address := _address(host)) is None:
         return ", which is not HOST:PORT"
     try:
-        socket.getaddrinfo(name.strip("[]"), None)
+        socket.getaddrinfo(address[0], None)
     except (OSError, UnicodeError):
         return ", a name without an address"
     return ""
+
+
+def _address(host: str) -> tuple[str, int] | None:
+    """Return name and port of `HOST:PORT`; a port beyond 65,535 would be taken for another one."""
+    name, _, port = host.rpartition(":")
+    if name and port.isdecimal() and 0 < int(port) <= _LAST_PORT:
+        return name.strip("[]"), int(port)
+    return None
 
 
 def _port(host: str) -> str:
@@ -154,10 +162,9 @@ def speaks_http2(host: str) -> bool:
 
     It does if it sends SETTINGS first, as RFC 9113, section 3.4, requires.
     """
-    name, _, port = host.rpartition(":")
-    if not name or not port.isdecimal():
+    if (address := _address(host)) is None:
         return False
-    with suppress(OSError, OverflowError), socket.create_connection((name.strip("[]"), int(port)), timeout=1) as server:
+    with suppress(OSError), socket.create_connection(address, timeout=1) as server:
         server.sendall(_HTTP2_PREFACE)
         frame = server.recv(_HTTP2_FRAME_HEADER_BYTES)
         return len(frame) == _HTTP2_FRAME_HEADER_BYTES and frame[3] == _HTTP2_SETTINGS_TYPE

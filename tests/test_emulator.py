@@ -232,12 +232,19 @@ class TestStore:
 
         assert speaks_http2(embedded_host)
 
+    def test_a_port_beyond_the_last_one_is_no_other_port(self, embedded_host: str) -> None:
+        """The system would take port 65,536 + N for port N, where another server may answer."""
+        name, _, port = embedded_host.rpartition(":")
+
+        assert not speaks_http2(f"{name}:{int(port) + 65_536}")
+
     @pytest.mark.parametrize("choice", ["emulator", None])
     @pytest.mark.parametrize(
         ("host", "why"),
         [
             ("127.0.0.1:9", ""),
-            ("127.0.0.1:99999", ""),
+            ("127.0.0.1:99999", ", which is not HOST:PORT"),
+            ("127.0.0.1:0", ", which is not HOST:PORT"),
             ("nonsense", ", which is not HOST:PORT"),
             ("nowhere.invalid:8080", ", a name without an address"),
         ],

@@ -17,7 +17,7 @@ def test_nothing_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
     out = capfd.readouterr().out
     assert status == 0, out
     assert "CLEAN: every event is stored once" in out
-    assert re.search(r"'discarded': [1-9]", out)
+    assert re.search(r"'(discarded|not sent)': [1-9]", out)  # on a slow machine no retry may come after its 12 hours
     assert "'switched off': 1" in out
 
 
