@@ -53,7 +53,8 @@ ensure_venv dev
 .venv/bin/mypy
 .venv/bin/lint-imports --no-logo
 
-# More processes than cores, because most tests wait. Those of one file share what they start, unless that is cheap.
+# More processes than cores, because most tests wait. With --all, the tests of one file stay in one process, because what
+# they share is expensive to start.
 COVERAGE=(-n 4 --cov --cov-report=term-missing:skip-covered -rs)
 case "${1:-}" in
     "") exec .venv/bin/python -m pytest "${COVERAGE[@]}" --dist worksteal "${FUNCTION_TESTS[@]}" ;;

@@ -8,6 +8,8 @@ roll_back() {
     [ -n "$NOW_REVISION" ] || fail "There is no function $NAME in $REGION."
     if [ "$NOW_TRAFFIC" != newest ] && [ -z "$FORCE" ]; then
         say "Deliveries go to $serving already, which is not the newest revision; --force goes one further back."
+        revision=$serving
+        test_rollback
         return
     fi
     find_revision

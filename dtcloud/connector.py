@@ -49,7 +49,7 @@ def read(raw: Mapping[str, Any]) -> DataConnector:
     """Read a Data Connector as DT's API returns it.
 
     Raises:
-        KeyError, TypeError or AttributeError: it is none.
+        KeyError, TypeError or AttributeError: it is not one.
     """
     return DataConnector(
         path=f"/{raw['name']}",

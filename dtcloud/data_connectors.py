@@ -37,7 +37,7 @@ class Wanted:
 
 
 def connectors(project: str) -> list[DataConnector]:
-    """List the Data Connectors of a project, those of other types than HTTP_PUSH without a URL.
+    """List the Data Connectors of a project; one of another type than HTTP_PUSH has no URL.
 
     Raises:
         DataConnectorError: DT's API does not return them.

@@ -80,13 +80,13 @@ def running_system(options: Options) -> Iterator[System]:
         running_proofs(folder, os.environ, sensors=not options.serve) as proofs,
         ExitStack() as stack,
     ):
-        if options.fresh:
-            _delete_documents(folder)
         port, store_port = _port(options.port), _store_port(folder)
         host = named_host(options.store, os.environ) or f"127.0.0.1:{store_port}"
         environ = local_environ(os.environ, host=host, secret="") | proofs.settings
         environ["DEVICES_COLLECTION"] = environ.get("DEVICES_COLLECTION", "").strip() or "devices"
         _check(environ)
+        if options.fresh:
+            _delete_documents(folder)
         function = stack.enter_context(starting_function(port, log=folder / "function.log", environ=environ))
         file = folder / DATABASE_FILE
         store = stack.enter_context(

@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -15,7 +14,6 @@ from typing import Any
 
 import click
 import httpx
-import jwt
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -54,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 on success, 1 not delivered or not verified, 2 a wrong argument or setting, 130 interrupted.
     """
-    # The length of a secret is DT Studio's business; DT Cloud accepts short ones.
-    warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
     return command_line.run(_simulator, argv, name=_NAME)
 
 

@@ -577,13 +577,6 @@ def test_the_retention_time_begins_with_the_write(backfill: Backfill, api: DTApi
     assert all(timedelta(days=10, minutes=-5) < end <= timedelta(days=10) for end in ends)
 
 
-def test_a_retention_time_beyond_the_calendar(backfill: Backfill, api: DTApi) -> None:
-    """The longest retention time that the function knows reaches back before the year 1, and excludes nothing."""
-    api.publish(SENSOR, make_events(3, until=NOW - timedelta(days=11)))
-
-    assert backfill("--retention-days", "1000000", since="12d").status == 0
-
-
 def test_options(backfill: Backfill, api: DTApi, database: firestore.Client, stored: Stored) -> None:
     """--device, --event-type, --until and --collection select the events and the collection."""
     wanted = make_events(3, event_type="touch", hours=2, until=NOW - timedelta(hours=3))

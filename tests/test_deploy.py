@@ -679,7 +679,7 @@ def test_a_machine_that_cannot_test_does_not_roll_back(cloud: Deployer, tmp_path
 
 
 def test_a_rollback_is_tested(cloud: Deployer) -> None:
-    """A rollback to a revision that answers wrongly as well fails, and names the one further back."""
+    """A rollback to a revision that answers wrongly too fails, also when repeated, and names the one further back."""
     oldest = cloud.plane.state.services["dataconnector-endpoint"]["status"]["traffic"][0]["revisionName"]
     wrong = f"dataconnector-endpoint-{cloud.plane.made + 1:05}-abc"
     for level in ("WARNING", "ERROR"):
@@ -687,9 +687,11 @@ def test_a_rollback_is_tested(cloud: Deployer) -> None:
     cloud.plane.faulty = {wrong}
 
     failed = cloud.run("--yes", "--rollback", DEPLOY_PATIENCE="0")
+    again = cloud.run("--yes", "--rollback", DEPLOY_PATIENCE="0")
     further = cloud.run("--yes", "--rollback", "--force")
 
-    assert failed.returncode == 1
+    assert (failed.returncode, again.returncode) == (1, 1)
+    assert "Deliveries go to" in again.stderr + again.stdout
     assert f"Deliveries still go to {wrong}. If it is at fault: ./deploy.sh --rollback --force" in failed.stderr
     assert f"sends them back to {oldest}." in failed.stderr
     assert further.returncode == 0, further.stderr

@@ -30,6 +30,7 @@ from local.function import local_environ
 from local.processes import ProcessError, free_port, port_is_free, running
 from local.reader import BATCH, Reader
 from local.rows import Row, make_row
+from local.system import DATABASE_FILE
 from local.table import Table
 from local.view import View
 from tests.events import DATA
@@ -595,6 +596,17 @@ def test_a_wrong_setting_of_the_function_is_named(run: Callable[..., Run], name:
 
     assert system.wait() == 2
     assert re.fullmatch(rf"\./run\.sh: {name} must .*\n", system.errors.read_text())
+
+
+def test_a_wrong_setting_deletes_nothing(run: Callable[..., Run], tmp_path: Path) -> None:
+    """--fresh beside a wrong setting leaves the documents as they are."""
+    file = tmp_path / DATABASE_FILE
+    file.write_text("documents")
+
+    system = run("--events", "1", "--store", "embedded", "--fresh", "--state", str(tmp_path), RETENTION_DAYS="1")
+
+    assert system.wait() == 2
+    assert file.read_text() == "documents"
 
 
 def test_the_documents_of_a_named_emulator_stay(run: Callable[..., Run], embedded_host: str, project: str) -> None:

@@ -129,6 +129,11 @@ def refuse_quarantine(request: bytes, _context: Any) -> Iterator[bytes] | None:
     return iter([ListenResponse.serialize(ListenResponse(target_change=change))])
 
 
+def spoil_quarantine(request: bytes, _context: Any) -> Iterator[bytes] | None:
+    """Send a message that cannot be read to a listener of the quarantine."""
+    return iter([b"\xff"]) if b"events_quarantine" in request else None
+
+
 def unimplemented(_request: bytes, context: Any) -> Iterator[bytes]:
     """Answer as a server that does not know the method."""
     context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown")
@@ -220,6 +225,57 @@ class TestFeed:
                 shown = [event.event_id for event in feed.events]
                 assert sorted(shown) == sorted(f"event{number}" for number in range(count))
                 assert len(feed._new_events._sent) <= queries._OF_EMULATOR
+
+        asyncio.run(follow())
+
+    def test_sensors_of_a_burst_are_up_to_date(self, source: Source) -> None:
+        """If more events come at once than the query finds, the sensors are read from the documents of the devices."""
+        database, count = firestore.Client(project=source.project), queries.RECENT + 50
+        store(database, [body(0)])
+
+        async def follow() -> None:
+            async with running_feed(source) as feed:
+                batch = database.batch()
+                for number in range(1, count):
+                    device = {"targetName": target(number), "lastSeen": datetime.now(UTC), "newest": _NEWEST}
+                    batch.set(database.document(f"devices/d{number}"), device)
+                batch.commit()
+                await asyncio.to_thread(store, database, [body(number) for number in range(1, count)])
+                await step_until(feed, lambda: len(feed.sensors.by_target) == count)
+
+        asyncio.run(follow())
+
+    def test_a_document_that_changes_is_shown_once(self, source: Source) -> None:
+        """An event whose document changes right after its creation is shown once, with its last data."""
+        database = firestore.Client(project=source.project)
+
+        async def follow() -> None:
+            async with running_feed(source) as feed:
+                store(database, [body(1)])
+                database.document("events/event1").update({"data": {"temperature": {"value": 7}}})
+                await asyncio.sleep(0.5)
+                await step_until(feed, lambda: feed.events)
+                await feed._step()
+                assert [(event.event_id, event.value) for event in feed.events] == [("event1", "7 °C")]
+
+        asyncio.run(follow())
+
+    def test_the_quarantine_is_read_when_the_page_opens(self, source: Source) -> None:
+        """What was resolved while no page showed the quarantine is not shown when one is opened again."""
+        documents = firestore.Client(project=source.project).collection("events_quarantine")
+        for key in "ab":
+            documents.document(key).set({"body": b"{}", "receivedAt": NOW + HOUR * (key == "b")})
+
+        async def follow() -> None:
+            async with running_feed(source) as feed:
+                for pages in (1, 0):
+                    feed.quarantine_pages = pages
+                    await feed._step()
+                assert quarantined(feed) == ["b", "a"]
+                documents.document("a").update({"resolvedAt": NOW})
+                feed.quarantine_pages = 1
+                await feed._step()
+                assert quarantined(feed) == ["b"]
 
         asyncio.run(follow())
 
@@ -396,15 +452,19 @@ class TestListening:
         self, listening: Source, emulator_host: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """After a message that cannot be read, as the emulator sends them under load, Firestore is polled."""
-        with faulted(emulator_host, "Listen", lambda _, __: iter([b"\xff"])) as host:
+        with faulted(emulator_host, "Listen", spoil_quarantine) as host:
             monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
             database = firestore.Client(project=listening.project)
 
             async def follow() -> None:
                 async with running_feed(listening) as feed:
+                    assert feed._new_events.began_at
+                    feed.quarantine_pages = 1
+                    await feed._step()
                     assert not feed.queries.connection.supports_listeners
                     store(database, [body(1)])
                     await step_until(feed, lambda: target(1) in feed.sensors.by_target)
+                    assert feed._new_events.began_at is None
 
             asyncio.run(follow())
 
@@ -448,6 +508,10 @@ class TestResult:
         result.add(_message(document_change={"document": Document(name="c"), "removed_target_ids": [1]}))
         assert not result.add(_message(filter={"target_id": 1, "count": 1}))
         assert set(result.documents) == {"d"}
+
+    def test_an_unknown_message_changes_nothing(self) -> None:
+        """A message of a kind that the client does not know is passed over."""
+        assert not Result().add(_message())
 
     def test_a_reset_begins_again(self) -> None:
         """After RESET, Firestore sends all documents again, and the result is complete only after that."""
@@ -536,7 +600,7 @@ def test_no_failure_ends_the_feed(
     asyncio.run(follow())
 
     assert said == [
-        "Firestore cannot be asked (DefaultCredentialsError).",
+        "There are no usable Google Cloud credentials (DefaultCredentialsError).",
         "The viewer has failed (TypeError); its output says more.",
         None,
     ]

@@ -79,7 +79,7 @@ class Connection:
             try:
                 self._client = AsyncClient(project=self._source.project, database=self._source.database)
             except GoogleAuthError as error:
-                raise StoreError(f"Firestore cannot be asked ({type(error).__name__}).") from error
+                raise StoreError(f"There are no usable Google Cloud credentials ({type(error).__name__}).") from error
         return self._client.collection(name)
 
     async def read(self, query: Any) -> list[Found]:

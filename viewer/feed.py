@@ -100,7 +100,6 @@ class Feed:
             self.version += 1
 
     async def _look(self) -> None:
-        begins = self._new_events.began_at is None
         try:
             found = events(await self._new_events.look())
         except StoreError:
@@ -109,7 +108,7 @@ class Feed:
         before, now = self._position, datetime.now(UTC)
         new = self._add(found)
         self.version += bool(new)
-        if begins and new == len(found) >= self.queries.window:
+        if new >= self.queries.window:
             self._gap = self._gap or before
         began_at = self._new_events.began_at
         if began_at and now - began_at > _RENEW:  # the end of a query is fixed while there is a listener
@@ -117,15 +116,15 @@ class Feed:
         await self._fill_gap(now)
 
     async def _fill_gap(self, now: datetime) -> None:
-        """Bring those sensors up to date of which events were missed, because too many came at once."""
+        """Bring the sensors up to date whose events may have been missed, because too many came at once."""
         if self._gap and self.queries.source.devices and now - self._filled_at > _GAPS:
             await self._read_devices(since=self._gap - LATE)
             self._gap, self._filled_at = None, now
 
     def _add(self, found: list[Event]) -> int:
         """Add the events that are new, and return how many there were."""
-        new = [event for event in found if event.event_id not in self._seen]
-        for event in sorted(new, key=self.queries.position):
+        new = {event.event_id: event for event in found if event.event_id not in self._seen}  # the last version of each
+        for event in sorted(new.values(), key=self.queries.position):
             self.sensors.add_event(event)
             self.events.append(event)
             self._position = max(self._position, self.queries.position(event))

@@ -27,7 +27,7 @@ async def listen(query: Any) -> AsyncGenerator[dict[str, Any], None]:
         GoogleAPICallError, GoogleAuthError: the stream has ended.
     """
     client = query._client  # noqa: SLF001
-    # The method of the API class waits for ever, where the connection is known to have failed.
+    # The API class's own method would wait for ever once the connection is known to have failed.
     stream = client._firestore_api.transport.listen(metadata=client._rpc_metadata)  # noqa: SLF001
     sent, result = asyncio.create_task(_send(stream, query)), Result()
     try:
@@ -71,6 +71,8 @@ class Result:
             GoogleAPICallError: Firestore refuses the query, or does not name all documents that were deleted.
         """
         kind = message.WhichOneof("response_type")
+        if kind is None:  # a kind that this version of the client does not know
+            return False
         content = getattr(message, kind)
         if kind == "target_change":
             return self._change(content)

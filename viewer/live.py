@@ -13,7 +13,7 @@ from viewer.connection import Connection, StoreError
 from viewer.documents import Found, found
 from viewer.listener import listen
 
-_UNSUPPORTED = (MethodNotImplemented, DataLoss)  # the latter of an emulator under load, which polls do not harm
+_UNSUPPORTED = (MethodNotImplemented, DataLoss)  # DataLoss comes from an emulator under load; polls are not affected
 
 
 class LiveQuery:
@@ -50,13 +50,15 @@ class LiveQuery:
         if self._connection.supports_listeners:
             replaced, self._replaced = self._replaced, {}
             return [*replaced.values(), *self._sent.values()]
+        if self._stream:
+            self.close()
         return await self._poll()
 
     def close(self) -> None:
         """End the listener; the next look begins again."""
         if self._stream:
             self._stream.cancel()
-        self._stream = None
+        self._stream = self._newest = None
 
     async def _listen(self) -> None:
         stream = listen(self._query())
