@@ -55,9 +55,9 @@ ensure_venv dev
 
 # More processes than cores, because most tests wait. With --all, the tests of one file stay in one process, because what
 # they share is expensive to start.
-COVERAGE=(-n 4 --cov --cov-report=term-missing:skip-covered -rs)
+COVERAGE=(--cov --cov-report=term-missing:skip-covered -rs)
 case "${1:-}" in
-    "") exec .venv/bin/python -m pytest "${COVERAGE[@]}" --dist worksteal "${FUNCTION_TESTS[@]}" ;;
-    --all) exec .venv/bin/python -m pytest "${COVERAGE[@]}" --dist loadfile "${@:2}" ;;
+    "") exec .venv/bin/python -m pytest "${COVERAGE[@]}" -n 4 --dist worksteal "${FUNCTION_TESTS[@]}" ;;
+    --all) exec .venv/bin/python -m pytest "${COVERAGE[@]}" -n 3 --dist loadfile "${@:2}" ;;
     *) exec .venv/bin/python -m pytest "$@" ;;
 esac
