@@ -27,7 +27,7 @@ def dt_id(text: str) -> str:
     """Return an id of DT's; an option's `type`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
         raise ValueError(f"must be an id as DT Studio shows it, not {text!r}")

@@ -1,15 +1,18 @@
-"""What all command lines share: one-line errors, exit statuses, number types and help with examples.
+"""What all command lines share: one-line errors, exit statuses, number types, settings and help with examples.
 
 A wrong argument or setting is a `click.UsageError` (exit status 2), anything else that ends a command a
 `click.ClickException` (exit status 1). `run` prints either as one line.
 """
 
 import math
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+
+from receiver.settings import Settings, SettingsError, read_settings
 
 INTERRUPTED = 130  # the exit status after Ctrl-C, as of a shell: 128 + SIGINT
 
@@ -38,6 +41,23 @@ PORT = click.IntRange(min=1, max=65535)
 def items(text: str) -> list[str]:
     """Read a comma-separated list; an option's `type`."""
     return [item for part in text.split(",") if (item := part.strip())]
+
+
+def function_settings(environ: Mapping[str, str], options: Mapping[str, str] | None = None) -> Settings:
+    """Return the function's settings.
+
+    Args:
+        environ: the values by the name of the setting.
+        options: the command's options by the name of the setting, for the text of an error.
+
+    Raises:
+        click.UsageError: a setting is wrong.
+    """
+    try:
+        return read_settings(environ)
+    except SettingsError as error:
+        option = (options or {}).get(re.split(r"\W", str(error))[0])
+        raise click.UsageError(f"{option} or {error}" if option else str(error)) from None
 
 
 def examples(*lines: str) -> str:

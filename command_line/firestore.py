@@ -1,14 +1,14 @@
 """What commands that use the function's Firestore read before they begin: its settings, and the user's credentials."""
 
 import os
-import re
 from collections.abc import Mapping
 
 import click
 import google.auth
 from google.auth.exceptions import GoogleAuthError
 
-from receiver.settings import Settings, SettingsError, read_settings
+import command_line
+from receiver.settings import Settings
 
 
 def database_settings(chosen: Mapping[str, str], options: Mapping[str, str]) -> Settings:
@@ -24,11 +24,8 @@ def database_settings(chosen: Mapping[str, str], options: Mapping[str, str]) -> 
         click.UsageError: a setting is wrong.
     """
     host = os.environ.get("FIRESTORE_EMULATOR_HOST", "")
-    try:
-        return read_settings({**chosen, "FIRESTORE_EMULATOR_HOST": host, "DT_SIGNATURE_SECRET": "not used"})
-    except SettingsError as error:
-        option = options.get(re.split(r"\W", str(error))[0])
-        raise click.UsageError(f"{option} or {error}" if option else str(error)) from None
+    environ = {**chosen, "FIRESTORE_EMULATOR_HOST": host, "DT_SIGNATURE_SECRET": "not used"}
+    return command_line.function_settings(environ, options)
 
 
 def project_of_credentials() -> str | None:

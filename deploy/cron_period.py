@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the pause.
 
     Returns:
-        The exit status: 0, or 2 for a schedule that is none, or that starts less than twice in five years.
+        The exit status: 0, or 2 for a schedule that is not valid, or that starts less than twice in five years.
     """
     parser = argparse.ArgumentParser(
         "python3 deploy/cron_period.py",

@@ -12,12 +12,12 @@ from typing import NoReturn, TextIO
 
 import click
 
+import command_line
 from local.emulator import Store, named_host, running_store
 from local.function import local_environ, starting_function
 from local.options import Options
 from local.processes import Process, accepts, free_port, port_is_free, wait_until_ready
 from local.proofs import Proofs, running_proofs
-from receiver.settings import SettingsError, read_settings
 from simulator.keys import write_private
 from simulator.local_system import FOLDER, SETTINGS_FILE
 from viewer.settings import SETTINGS
@@ -84,7 +84,8 @@ def running_system(options: Options) -> Iterator[System]:
         host = named_host(options.store, os.environ) or f"127.0.0.1:{store_port}"
         environ = local_environ(os.environ, host=host, secret="") | proofs.settings
         environ["DEVICES_COLLECTION"] = environ.get("DEVICES_COLLECTION", "").strip() or "devices"
-        _check(environ)
+        # What the function would refuse when it starts; the address of Firestore is checked when it is used.
+        command_line.function_settings({**environ, "FIRESTORE_EMULATOR_HOST": ""})
         if options.fresh:
             _delete_documents(folder)
         function = stack.enter_context(starting_function(port, log=folder / "function.log", environ=environ))
@@ -96,14 +97,6 @@ def running_system(options: Options) -> Iterator[System]:
         system = System(store, function, f"http://127.0.0.1:{port}/", proofs, environ)
         stack.enter_context(_published(system, folder / SETTINGS_FILE))
         yield system
-
-
-def _check(environ: Mapping[str, str]) -> None:
-    """Refuse what the function would refuse when it starts; the address of Firestore is checked when it is used."""
-    try:
-        read_settings({**environ, "FIRESTORE_EMULATOR_HOST": ""})
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _quick_java(environ: Mapping[str, str]) -> dict[str, str]:

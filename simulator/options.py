@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import click
 
-from receiver.settings import Settings, SettingsError, is_loopback, read_settings
+import command_line
+from receiver.settings import Settings, is_loopback
 from simulator.connector import check_url
 from simulator.keys import KeyFile
 from simulator.local_system import FOLDER, LocalSystem, find_local_system, secret_lines
@@ -82,10 +83,7 @@ class Credentials:
             if not self.system or not self.system.organizations:
                 raise click.UsageError(f"No organization to trust{self._why('set DT_ORGANIZATION_ID')}")
             environ = dict(zip(_TRUST, (self.system.organizations, self.system.issuer), strict=True))
-        try:
-            return read_settings(environ)
-        except SettingsError as error:
-            raise click.UsageError(str(error)) from None
+        return command_line.function_settings(environ)
 
     def _why(self, cure: str | None = None) -> str:
         if not is_loopback(self.url):

@@ -10,6 +10,7 @@ from typing import Any
 import disruptive
 import pytest
 
+from backfill import rate_limit
 from dtcloud import history
 from tests.dt_api import DTApi
 from tests.events import envelope
@@ -30,6 +31,17 @@ def one_sensor(monkeypatch: pytest.MonkeyPatch) -> Iterator[DTApi]:
     monkeypatch.setattr(history, "PAUSES", (0.0, 0.0))
     yield api
     api.stop()
+
+
+def use_firestore(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the backfill of this process write to the test's Firestore, without a secret and as fast as it can.
+
+    tests/test_backfill.py tests the real rate.
+    """
+    for name, value in environ.items():
+        if name != "DT_SIGNATURE_SECRET":
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import pytest
 from google.cloud import firestore
 
 import receiver.store
-from backfill import cli, rate_limit, writers
+from backfill import cli, writers
 from backfill import database as database_module
 from backfill.rate_limit import RateLimit
 from backfill.time_window import TimeWindow, parse_time
@@ -34,7 +34,7 @@ from simulator.sensors import PROJECT_ID, Device
 from tests import dt_api, proxy
 from tests.conftest import ROOT, Endpoint
 from tests.dt_api import DTApi
-from tests.dt_history import NOW, SENSOR, Result, make_events, one_sensor
+from tests.dt_history import NOW, SENSOR, Result, make_events, one_sensor, use_firestore
 from tests.events import DATA, encode, envelope
 
 DAY = TimeWindow(NOW - timedelta(days=1), NOW)
@@ -56,10 +56,7 @@ def backfill(
     api: DTApi, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Backfill:
     """Return a function that runs `python -m backfill` in this process, by default for the last day."""
-    for name, value in environ.items():
-        if name != "DT_SIGNATURE_SECRET":
-            monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)  # test_rate_limit is about the real rate
+    use_firestore(environ, monkeypatch)
     return lambda *options, since="1d": command(capfd, "--dt-project", api.project, "--since", since, *options)
 
 

@@ -19,7 +19,7 @@ from receiver.batching import Outcome
 from receiver.event import Event
 from tests.conftest import Endpoint
 from tests.dt_api import DTApi
-from tests.dt_history import NOW, SENSOR, Result, make_events, one_sensor
+from tests.dt_history import NOW, SENSOR, Result, make_events, one_sensor, use_firestore
 from tests.events import encode, envelope
 
 NOON = NOW.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
@@ -38,10 +38,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[DTApi]:
 @pytest.fixture
 def command(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Return a function that runs `python -m backfill` in this process, with the test's database."""
-    for name, value in environ.items():
-        if name != "DT_SIGNATURE_SECRET":
-            monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)
+    use_firestore(environ, monkeypatch)
     monkeypatch.setattr(markers, "REFRESH_SECONDS", 0.0)
     monkeypatch.setattr(forget, "MARGIN_SECONDS", 0.0)
 

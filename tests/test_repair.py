@@ -18,7 +18,7 @@ import pytest
 from google.api_core.exceptions import InvalidArgument
 from google.cloud import firestore
 
-from backfill import cli, rate_limit, writers
+from backfill import cli, writers
 from backfill import database as database_module
 from backfill import repair as repair_module
 from backfill.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ from receiver.settings import read_settings
 from tests import dt_api, proxy, signing
 from tests.conftest import ROOT, StartFunction
 from tests.dt_api import DTApi
-from tests.dt_history import NOW, SENSOR, make_events, one_sensor
+from tests.dt_history import NOW, SENSOR, make_events, one_sensor, use_firestore
 from tests.function import Function
 from tests.json_server import JsonServer
 from tests.proxy import Forward
@@ -49,10 +49,7 @@ def repair(
     api: DTApi, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Repair:
     """Return a function that runs the repair in this process, and returns its exit status and report."""
-    for name, value in environ.items():
-        if name != "DT_SIGNATURE_SECRET":
-            monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rate_limit, "FIRST_RATE", 1e6)
+    use_firestore(environ, monkeypatch)
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*options: str, endpoint: str = "https://endpoint.invalid/") -> tuple[int, Report]:

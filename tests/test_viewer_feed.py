@@ -70,6 +70,16 @@ async def step_until(feed: Feed, condition: Callable[[], object]) -> None:
             await feed._step()
 
 
+def store_devices(database: firestore.Client, seen: dict[int, datetime]) -> None:
+    """Write the documents of devices, by their numbers and the times when they were last seen."""
+    batch = database.batch()
+    for number, at in seen.items():
+        newest = {"touch": {"eventId": "e", "timestamp": at, "data": {"touch": {}}}}
+        device = {"targetName": target(number), "lastSeen": at, "newest": newest}
+        batch.set(database.document(f"devices/d{number}"), device)
+    batch.commit()
+
+
 def quarantined(feed: Feed) -> list[str]:
     """Return the keys of the quarantine documents that are shown."""
     return [key for key, _ in feed.quarantine or ()]
@@ -84,9 +94,6 @@ def body(number: int, minutes: float = 0) -> dict[str, Any]:
 def target(number: int) -> str:
     """Return the `targetName` of a device."""
     return f"projects/p/devices/d{number}"
-
-
-_NEWEST = {"touch": {"eventId": "e", "timestamp": NOW, "data": {"touch": {}}}}
 
 
 @contextmanager
@@ -186,13 +193,7 @@ class TestFeed:
         monkeypatch.setattr(queries, "PAGE", 10)
         monkeypatch.setattr(queries, "DEVICES", 30)
         database, now = firestore.Client(project=source.project), datetime.now(UTC)
-        batch = database.batch()
-        for number in range(35):
-            seen = now - number * HOUR
-            newest = {"touch": {"eventId": "e", "timestamp": seen, "data": {"touch": {}}}}
-            device = {"targetName": target(number), "lastSeen": seen, "newest": newest}
-            batch.set(database.collection("devices").document(f"d{number}"), device)
-        batch.commit()
+        store_devices(database, {number: now - number * HOUR for number in range(35)})
 
         async def load() -> None:
             async with running_feed(source) as feed:
@@ -235,11 +236,7 @@ class TestFeed:
 
         async def follow() -> None:
             async with running_feed(source) as feed:
-                batch = database.batch()
-                for number in range(1, count):
-                    device = {"targetName": target(number), "lastSeen": datetime.now(UTC), "newest": _NEWEST}
-                    batch.set(database.document(f"devices/d{number}"), device)
-                batch.commit()
+                store_devices(database, dict.fromkeys(range(1, count), datetime.now(UTC)))
                 await asyncio.to_thread(store, database, [body(number) for number in range(1, count)])
                 await step_until(feed, lambda: len(feed.sensors.by_target) == count)
 
@@ -432,9 +429,7 @@ class TestListening:
                 await feed._step()
                 proxy.silence()
                 store(database, [body(number) for number in range(1, 8)])
-                for number in range(1, 8):
-                    device = {"targetName": target(number), "lastSeen": datetime.now(UTC), "newest": _NEWEST}
-                    database.document(f"devices/d{number}").set(device)
+                store_devices(database, dict.fromkeys(range(1, 8), datetime.now(UTC)))
                 await feed._step()
                 assert target(7) not in feed.sensors.by_target
                 monkeypatch.setattr(feed_module, "_RENEW", timedelta(0))  # as after fifteen minutes

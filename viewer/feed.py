@@ -128,6 +128,8 @@ class Feed:
             self.sensors.add_event(event)
             self.events.append(event)
             self._position = max(self._position, self.queries.position(event))
+        if not new:
+            return 0
         ids = dict.fromkeys(event.event_id for event in found)
         known = [each for each in self._seen if each not in ids]
         self._seen = dict.fromkeys([*known, *ids][-_REMEMBERED:])
